@@ -1,0 +1,18 @@
+//! fencepost: a Wayland compositor that is the reference for buffer synchronisation on Linux.
+//!
+//! ```text
+//! wl_surface.commit ─► surface/ validate ─► queue ─► fence/ wait ─► ready ─► latch ─► render/ pass ─► RenderFence
+//!     (wayland/)        points+buffer      FIFO      materialised,                                    │ IN_FENCE_FD
+//!                                                    signalled                                        ▼
+//! release ◄── fence/release ◄── buffer/lease: every consumer adds its fence ◄───────── output/kms commit ─► ScanoutFence
+//!                                                                                                     OUT_FENCE_PTR
+//! ```
+//!
+//! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
+
+#![deny(unsafe_code)]
+
+pub mod client;
+pub mod fence;
+pub mod output;
+pub mod sys;

@@ -1,0 +1,3 @@
+//! The command line: a table of contents, no logic.
+
+fn main() {}
