@@ -10,9 +10,4 @@
 //!
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
-#![deny(unsafe_code)]
-
-pub mod client;
-pub mod fence;
-pub mod output;
 pub mod sys;

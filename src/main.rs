@@ -1,3 +1,3 @@
-//! The command line: a table of contents, no logic.
+//! The command line.
 
 fn main() {}
