@@ -10,4 +10,5 @@
 //!
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
+pub mod fence;
 pub mod sys;

@@ -1,0 +1,113 @@
+//! Implicit sync: the fences in a dma-buf's reservation object, read and added to.
+//!
+//! The planes of a buffer are often the same dma-buf; each is asked once.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::roles::AcquireFence;
+use super::sync_file::{SyncFile, SyncFileError};
+use crate::sys::dma_buf::{self, Access};
+
+/// What can go wrong with implicit fences.
+#[derive(Debug, thiserror::Error)]
+pub enum ImplicitError {
+    /// A plane's fd is something else.
+    #[error("Could not use a plane: its file descriptor is not a dma-buf")]
+    NotADmaBuf,
+    /// Out of memory or file descriptors.
+    #[error("Could not export the implicit fences of a dma-buf")]
+    Export(#[source] io::Error),
+    /// Out of memory, or the kernel is older than 6.0.
+    #[error("Could not add an implicit fence to a dma-buf")]
+    Import(#[source] io::Error),
+    /// Out of memory or file descriptors.
+    #[error("Could not merge the implicit fences of a buffer's planes")]
+    Merge(#[source] SyncFileError),
+    /// Out of file descriptors.
+    #[error("Could not duplicate the file descriptor of a dma-buf")]
+    Duplicate(#[source] io::Error),
+}
+
+/// The distinct dma-bufs behind a buffer's planes, held by fds of our own.
+#[derive(Debug, Clone)]
+pub struct Planes(Vec<Arc<OwnedFd>>);
+
+impl Planes {
+    /// Looks at the planes' fds and duplicates those that differ.
+    ///
+    /// # Errors
+    /// [`ImplicitError::NotADmaBuf`], [`ImplicitError::Duplicate`].
+    pub fn new<'fd>(planes: impl IntoIterator<Item = BorrowedFd<'fd>>) -> Result<Self, ImplicitError> {
+        let mut seen = BTreeSet::new();
+        let mut distinct = Vec::new();
+        for plane in planes {
+            if !dma_buf::is_dma_buf(plane).unwrap_or(false) {
+                return Err(ImplicitError::NotADmaBuf);
+            }
+            if seen.insert(dma_buf::identity(plane).map_err(|_| ImplicitError::NotADmaBuf)?) {
+                let fd = plane.try_clone_to_owned().map_err(ImplicitError::Duplicate)?;
+                distinct.push(Arc::new(fd));
+            }
+        }
+        Ok(Self(distinct))
+    }
+
+    /// What a reader has to wait for at this moment: one fence; on kernels before 6.0, which cannot tell,
+    /// one wait for each dma-buf, that later writers extend.
+    ///
+    /// # Errors
+    /// [`ImplicitError::Export`], [`ImplicitError::Merge`].
+    pub fn writers(&self) -> Result<Vec<AcquireFence>, ImplicitError> {
+        let mut fences = Vec::new();
+        for plane in &self.0 {
+            match dma_buf::export_sync_file(plane.as_fd(), Access::Read) {
+                Ok(fd) => fences.push(SyncFile::from_kernel(fd)),
+                Err(error) if error.raw_os_error() == Some(Errno::NOTTY.raw_os_error()) => {
+                    return Ok(self.polled());
+                }
+                Err(error) => return Err(ImplicitError::Export(error)),
+            }
+        }
+        let merged = SyncFile::merge_all(&fences).map_err(ImplicitError::Merge)?;
+        Ok(merged.into_iter().map(AcquireFence::SyncFile).collect())
+    }
+
+    /// The dma-bufs themselves, to be polled for their writers: for when no snapshot can be had.
+    pub fn polled(&self) -> Vec<AcquireFence> {
+        self.0.iter().cloned().map(AcquireFence::DmaBufPoll).collect()
+    }
+
+    /// Makes later writers wait for `reader`.
+    ///
+    /// # Errors
+    /// [`ImplicitError::Import`]; some of the planes may have got it, which delays their writers only.
+    pub fn add_reader(&self, reader: &SyncFile) -> Result<(), ImplicitError> {
+        for plane in &self.0 {
+            dma_buf::import_sync_file(plane.as_fd(), Access::Read, reader.as_fd())
+                .map_err(ImplicitError::Import)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plane_that_is_no_dma_buf_is_refused() {
+        let (pipe, _writer) = std::io::pipe().expect("pipe");
+        assert!(matches!(Planes::new([pipe.as_fd()]), Err(ImplicitError::NotADmaBuf)));
+    }
+
+    #[test]
+    fn no_planes_have_no_writers() {
+        let planes = Planes::new([]).expect("no planes");
+        assert!(planes.writers().expect("no fences").is_empty());
+    }
+}

@@ -1,0 +1,343 @@
+//! Waits: a callback in the event loop when a fence is done.
+//!
+//! A wait that cannot be set up (out of fds, a kernel that refuses) is not a fence that is ready. Its one
+//! reaction is here: the fence is looked at every 2 ms until it says that it is done.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use calloop::generic::Generic;
+use calloop::timer::{TimeoutAction, Timer};
+use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use tracing::warn;
+
+use super::roles::AcquireFence;
+use super::sync_file::SyncFile;
+use super::timeline::{Point, TimelineError, Until};
+use super::{Fence, Status};
+
+/// How often a fence is looked at that cannot be waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Why there is neither a wait nor a poll.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The event loop takes no timer.
+    #[error("Could not add a timer to the event loop")]
+    Timer(#[source] calloop::Error),
+}
+
+/// A wait. Dropping it cancels it: the callback is dropped too, and never runs.
+#[must_use = "dropping the token cancels the wait"]
+pub struct WaitToken(Vec<Registration>);
+
+impl std::fmt::Debug for WaitToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WaitToken").field(&self.0.len()).finish()
+    }
+}
+
+/// A source in the event loop, removed when this is dropped.
+struct Registration(Option<Box<dyn FnOnce()>>);
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(remove) = self.0.take() {
+            remove();
+        }
+    }
+}
+
+/// What one source waits for. It lives in the source.
+enum Subject {
+    Point(Point, Until),
+    Fence(AcquireFence),
+}
+
+impl Subject {
+    /// An fd that polls readable when the wait is over, and that nobody else has in an epoll set.
+    fn fd(&self) -> Result<OwnedFd, SetupError> {
+        match self {
+            Self::Point(point, until) => Ok(point.eventfd(*until)?),
+            Self::Fence(AcquireFence::Point(point)) => Ok(point.eventfd(Until::Signalled)?),
+            Self::Fence(AcquireFence::SyncFile(sync_file)) => Ok(sync_file.dup()?),
+            Self::Fence(AcquireFence::DmaBufPoll(fd)) => Ok(fd.try_clone()?),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Point(point, Until::Materialised) => point.status() != Status::Unmaterialised,
+            Self::Point(point, Until::Signalled) => point.status().is_done(),
+            Self::Fence(fence) => fence.status().is_done(),
+        }
+    }
+
+    /// The eventfd has fired, so the kernel has forgotten it.
+    fn fired(&self) {
+        if let Self::Point(point, _) | Self::Fence(AcquireFence::Point(point)) = self {
+            point.timeline().eventfd_fired();
+        }
+    }
+}
+
+/// Why the fast way is closed; logged, then [`POLL_INTERVAL`].
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Calls `done` once, from the event loop, when `fence` is done. Check [`Fence::status`] before: a fence that
+/// has signalled needs no wait.
+///
+/// # Errors
+/// [`WaitError`]; `done` will not be called.
+pub fn wait<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    fence: &AcquireFence,
+    done: impl FnOnce(&mut D) + 'static,
+) -> Result<WaitToken, WaitError> {
+    Ok(WaitToken(vec![register(handle, Subject::Fence(fence.clone()), done)?]))
+}
+
+/// Calls `done` once, from the event loop, when `point` has got a fence.
+///
+/// # Errors
+/// [`WaitError`]; `done` will not be called.
+pub fn wait_materialised<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    point: &Point,
+    done: impl FnOnce(&mut D) + 'static,
+) -> Result<WaitToken, WaitError> {
+    Ok(WaitToken(vec![register(handle, Subject::Point(point.clone(), Until::Materialised), done)?]))
+}
+
+/// Calls `done` once, from the event loop, when all of `fences` are done; at the next turn if there are none.
+///
+/// # Errors
+/// [`WaitError`]; `done` will not be called.
+pub fn wait_all<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    fences: &[SyncFile],
+    done: impl FnOnce(&mut D) + 'static,
+) -> Result<WaitToken, WaitError> {
+    let left = Rc::new(Cell::new(fences.len()));
+    let done = Rc::new(Cell::new(Some(done)));
+    let one_less = move |data: &mut D| {
+        left.set(left.get().saturating_sub(1));
+        if left.get() == 0
+            && let Some(done) = done.take()
+        {
+            done(data);
+        }
+    };
+    if fences.is_empty() {
+        let timer = timer(handle, Duration::ZERO, || true, one_less)?;
+        return Ok(WaitToken(vec![timer]));
+    }
+    let subjects = fences.iter().cloned().map(|fence| Subject::Fence(AcquireFence::SyncFile(fence)));
+    subjects
+        .map(|subject| register(handle, subject, one_less.clone()))
+        .collect::<Result<_, _>>()
+        .map(WaitToken)
+}
+
+fn register<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    subject: Subject,
+    done: impl FnOnce(&mut D) + 'static,
+) -> Result<Registration, WaitError> {
+    let fd = match subject.fd() {
+        Ok(fd) => fd,
+        Err(error) => {
+            warn!(%error, "could not wait for a fence; it is polled instead");
+            return timer(handle, POLL_INTERVAL, move || subject.is_over(), done);
+        }
+    };
+    // Shared with the callback, which is lost if the source cannot be inserted.
+    let pending = Rc::new(RefCell::new(Some((subject, done))));
+    let source = Generic::new(fd, Interest::READ, Mode::OneShot);
+    let callback = {
+        let pending = Rc::clone(&pending);
+        move |_, _: &mut _, data: &mut D| {
+            // Done with the cell before the callback runs: it may drop the token, and with it this closure.
+            let taken = pending.borrow_mut().take();
+            if let Some((subject, done)) = taken {
+                subject.fired();
+                done(data);
+            }
+            Ok(PostAction::Remove)
+        }
+    };
+    match handle.insert_source(source, callback) {
+        Ok(token) => Ok(registration(handle, token, move || pending.borrow_mut().take().is_some())),
+        Err(error) => {
+            warn!(error = %error.error, "could not poll a fence; it is looked at by a timer instead");
+            let taken = pending.borrow_mut().take();
+            let Some((subject, done)) = taken else { return Err(WaitError::Timer(error.error)) };
+            timer(handle, POLL_INTERVAL, move || subject.is_over(), done)
+        }
+    }
+}
+
+fn timer<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    interval: Duration,
+    is_over: impl Fn() -> bool + 'static,
+    done: impl FnOnce(&mut D) + 'static,
+) -> Result<Registration, WaitError> {
+    let pending = Rc::new(RefCell::new(Some((is_over, done))));
+    let callback = {
+        let pending = Rc::clone(&pending);
+        move |_, _: &mut _, data: &mut D| {
+            if pending.borrow().as_ref().is_some_and(|(is_over, _)| !is_over()) {
+                return TimeoutAction::ToDuration(interval);
+            }
+            let taken = pending.borrow_mut().take();
+            if let Some((_, done)) = taken {
+                done(data);
+            }
+            TimeoutAction::Drop
+        }
+    };
+    let token = handle
+        .insert_source(Timer::from_duration(interval), callback)
+        .map_err(|error| WaitError::Timer(error.error))?;
+    Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()))
+}
+
+/// `cancel` says whether the wait was still pending. One that has fired has removed its source, and its
+/// token may by now be another source's.
+fn registration<D: 'static>(
+    handle: &LoopHandle<'static, D>,
+    token: RegistrationToken,
+    cancel: impl FnOnce() -> bool + 'static,
+) -> Registration {
+    let handle = handle.clone();
+    Registration(Some(Box::new(move || {
+        if cancel() {
+            handle.remove(token);
+        }
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use calloop::EventLoop;
+
+    use super::*;
+
+    /// A pipe polls like a fence: readable once, when it is written to.
+    fn fence() -> (AcquireFence, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        (AcquireFence::DmaBufPoll(Arc::new(reader.into())), writer)
+    }
+
+    fn turn(event_loop: &mut EventLoop<'static, u32>, count: &mut u32) {
+        event_loop.dispatch(Duration::from_millis(20), count).expect("dispatch");
+    }
+
+    #[test]
+    fn the_callback_runs_once_and_only_when_the_fence_is_done() {
+        let mut event_loop = EventLoop::try_new().expect("event loop");
+        let (fence, mut writer) = fence();
+        let mut count = 0;
+        let _token = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 0);
+        writer.write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn two_waits_for_one_fence_both_end() {
+        let mut event_loop = EventLoop::try_new().expect("event loop");
+        let (fence, mut writer) = fence();
+        let mut count = 0;
+        let _first = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
+        let _second = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
+        writer.write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn a_dropped_token_cancels_the_wait_and_an_old_one_does_no_harm() {
+        let mut event_loop = EventLoop::try_new().expect("event loop");
+        let (one, mut first_writer) = fence();
+        let (two, mut second_writer) = fence();
+        let mut count = 0;
+        drop(wait(&event_loop.handle(), &one, |count: &mut u32| *count += 1).expect("wait"));
+        first_writer.write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 0);
+        // The first wait has fired; the second takes its slot in the loop.
+        let old = wait(&event_loop.handle(), &one, |count: &mut u32| *count += 1).expect("wait");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 1);
+        let _token = wait(&event_loop.handle(), &two, |count: &mut u32| *count += 10).expect("wait");
+        drop(old);
+        second_writer.write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 11);
+    }
+
+    #[test]
+    fn a_callback_may_drop_its_own_token() {
+        type Slot = Option<WaitToken>;
+        let mut event_loop = EventLoop::<'static, Slot>::try_new().expect("event loop");
+        let (fence, mut writer) = fence();
+        let mut slot = None;
+        slot =
+            Some(wait(&event_loop.handle(), &fence, |slot: &mut Slot| *slot = None).expect("wait")).or(slot);
+        writer.write_all(b"x").expect("write");
+        event_loop.dispatch(Duration::from_millis(20), &mut slot).expect("dispatch");
+        assert!(slot.is_none());
+    }
+
+    #[test]
+    fn a_fence_that_epoll_refuses_is_looked_at_until_it_is_done() {
+        let mut event_loop = EventLoop::try_new().expect("event loop");
+        // epoll takes no regular file (EPERM); poll calls it readable at once.
+        let file = std::fs::File::open("/proc/self/exe").expect("a regular file");
+        let fence = AcquireFence::DmaBufPoll(Arc::new(file.into()));
+        let mut count = 0;
+        let _token = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
+        assert_eq!(count, 0);
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn waiting_for_all_of_none_ends_at_the_next_turn_and_for_all_at_the_last() {
+        let mut event_loop = EventLoop::try_new().expect("event loop");
+        let mut count = 0;
+        let _none = wait_all(&event_loop.handle(), &[], |count: &mut u32| *count += 1).expect("wait");
+        assert_eq!(count, 0);
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 1);
+
+        let pipes = [std::io::pipe().expect("pipe"), std::io::pipe().expect("pipe")];
+        let (readers, mut writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        let fences: Vec<_> = readers.into_iter().map(|fd| SyncFile::from_kernel(fd.into())).collect();
+        let _all = wait_all(&event_loop.handle(), &fences, |count: &mut u32| *count += 10).expect("wait");
+        writers[1].write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 1);
+        writers[0].write_all(b"x").expect("write");
+        turn(&mut event_loop, &mut count);
+        assert_eq!(count, 11);
+    }
+}
