@@ -12,3 +12,4 @@
 
 pub mod fence;
 pub mod sys;
+pub mod trace;
