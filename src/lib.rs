@@ -11,5 +11,6 @@
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
 pub mod fence;
+pub mod surface;
 pub mod sys;
 pub mod trace;
