@@ -10,6 +10,7 @@
 //!
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
+pub mod buffer;
 pub mod fence;
 pub mod surface;
 pub mod sys;

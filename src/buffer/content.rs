@@ -1,0 +1,195 @@
+//! The current content of a surface: the picture that its last applied commit left, and how it is to be shown.
+//!
+//! Owns buffer size, scale, transform, viewport, damage and opaque region of the applied state, and the lease on
+//! the buffer. Must not know how the picture is drawn: `texture` is the renderer's to fill and to use.
+
+use smithay::{
+    backend::renderer::{
+        element::Id,
+        gles::GlesTexture,
+        utils::{CommitCounter, DamageBag, DamageSnapshot},
+    },
+    utils::{Buffer, Logical, Rectangle, Size, Transform},
+    wayland::{
+        compositor::{Damage, RectangleKind, RegionAttributes, SurfaceAttributes, SurfaceData},
+        viewporter::{self, ViewportCachedState},
+    },
+};
+
+use super::{ClientBuffer, Lease};
+
+/// A buffer as a commit brings it.
+#[derive(Debug)]
+pub struct Picture {
+    /// The buffer itself.
+    pub buffer: ClientBuffer,
+    /// Its size in pixels.
+    pub size: Size<i32, Buffer>,
+    /// Whether its alpha channel counts.
+    pub has_alpha: bool,
+    /// Our share in the buffer; gone as soon as nothing of ours reads the buffer any more.
+    pub lease: Option<Lease>,
+}
+
+/// How a surface maps its buffer into its own coordinates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// The part of the buffer that is shown, in surface coordinates before the viewport's scaling.
+    pub src: Rectangle<f64, Logical>,
+    /// The size of the surface.
+    pub dst: Size<i32, Logical>,
+}
+
+/// The applied state of a surface as far as it can be seen.
+#[derive(Debug)]
+pub struct Content {
+    /// Identifies the surface to the damage tracker.
+    pub id: Id,
+    /// What is shown, if the surface has a buffer.
+    pub picture: Option<Picture>,
+    /// `wl_surface.set_buffer_scale`
+    pub scale: i32,
+    /// `wl_surface.set_buffer_transform`
+    pub transform: Transform,
+    /// Present exactly when a buffer is.
+    pub view: Option<View>,
+    /// The region that hides what is below, in surface coordinates.
+    pub opaque: Vec<Rectangle<i32, Logical>>,
+    /// The picture has not been on a screen yet.
+    pub fresh: bool,
+    /// The texture is of an older buffer: a new buffer needs a new one even where its client says that nothing changed.
+    pub stale: bool,
+    /// What the renderer made of the picture, and up to which damage.
+    pub texture: Option<(GlesTexture, CommitCounter)>,
+    damage: DamageBag<i32, Buffer>,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            id: Id::new(),
+            picture: None,
+            scale: 1,
+            transform: Transform::Normal,
+            view: None,
+            opaque: Vec::new(),
+            fresh: false,
+            stale: false,
+            texture: None,
+            damage: DamageBag::default(),
+        }
+    }
+}
+
+/// What an applied commit does to the buffer.
+#[derive(Debug)]
+pub enum Change {
+    /// A new buffer, or the same one again.
+    Attach(Picture),
+    /// `attach(NULL)`: the surface is unmapped.
+    Detach,
+}
+
+impl Content {
+    /// Takes over the applied state of a surface.
+    ///
+    /// `change` is what the commits that were applied bring; the picture that it displaces is dropped here, and with
+    /// it our share in its buffer. Returns whether anything that can be seen may have changed.
+    pub fn apply(&mut self, states: &SurfaceData, change: Option<Change>) -> bool {
+        let changed = change.is_some();
+        let attached = match change {
+            Some(Change::Detach) => {
+                *self = Self { id: self.id.clone(), ..Self::default() };
+                false
+            }
+            Some(Change::Attach(picture)) => {
+                if self.picture.as_ref().is_some_and(|before| before.size != picture.size) {
+                    self.damage.reset();
+                }
+                self.picture = Some(picture);
+                self.fresh = true;
+                self.stale = true;
+                true
+            }
+            None => false,
+        };
+        let mut cached = states.cached_state.get::<SurfaceAttributes>();
+        let attributes = cached.current();
+        let damage = std::mem::take(&mut attributes.damage);
+        let Some(picture) = &self.picture else { return changed };
+
+        self.scale = attributes.buffer_scale.max(1);
+        self.transform = attributes.buffer_transform.into();
+        let full = picture.size.to_logical(self.scale, self.transform);
+        let view = view(states, full);
+        if attached {
+            let bounds = Rectangle::from_size(picture.size);
+            self.damage.add(damage.into_iter().filter_map(|damage| {
+                match damage {
+                    Damage::Buffer(rect) => rect.intersection(bounds),
+                    Damage::Surface(rect) => to_unscaled(rect, &view)
+                        .to_i32_up()
+                        .to_buffer(self.scale, self.transform, &full)
+                        .intersection(bounds),
+                }
+            }));
+        }
+        self.opaque = match &attributes.opaque_region {
+            _ if !picture.has_alpha => vec![Rectangle::from_size(view.dst)],
+            Some(region) => flatten(region, view.dst),
+            None => Vec::new(),
+        };
+        self.view.replace(view) != Some(view) || changed
+    }
+
+    /// Forgets everything: the surface is gone.
+    pub fn clear(&mut self) {
+        *self = Self { id: self.id.clone(), ..Self::default() };
+    }
+
+    /// The size of the surface, if it shows anything.
+    pub fn size(&self) -> Option<Size<i32, Logical>> {
+        self.view.map(|view| view.dst)
+    }
+
+    /// The damage so far, for the damage tracker and for texture uploads.
+    pub fn damage(&self) -> DamageSnapshot<i32, Buffer> {
+        self.damage.snapshot()
+    }
+}
+
+fn view(states: &SurfaceData, full: Size<i32, Logical>) -> View {
+    viewporter::ensure_viewport_valid(states, full);
+    let mut cached = states.cached_state.get::<ViewportCachedState>();
+    let viewport = cached.current();
+    View {
+        src: viewport.src.unwrap_or_else(|| Rectangle::from_size(full.to_f64())),
+        dst: viewport.size().unwrap_or(full),
+    }
+}
+
+/// Surface coordinates to surface coordinates before the viewport's scaling.
+fn to_unscaled(rect: Rectangle<i32, Logical>, view: &View) -> Rectangle<f64, Logical> {
+    let (dst, src) = (view.dst.to_f64(), view.src.size);
+    if dst.is_empty() {
+        return view.src;
+    }
+    let mut rect = rect.to_f64().upscale((src.w / dst.w, src.h / dst.h));
+    rect.loc += view.src.loc;
+    rect
+}
+
+/// The rectangles of a region within a surface of `size`, without overlaps.
+fn flatten(region: &RegionAttributes, size: Size<i32, Logical>) -> Vec<Rectangle<i32, Logical>> {
+    let bounds = Rectangle::from_size(size);
+    region.rects.iter().fold(Vec::new(), |mut flat, (kind, rect)| {
+        let Some(rect) = rect.intersection(bounds) else { return flat };
+        match kind {
+            RectangleKind::Add => {
+                flat.extend(rect.subtract_rects(flat.clone()));
+                flat
+            }
+            RectangleKind::Subtract => Rectangle::subtract_rects_many_in_place(flat, [rect]),
+        }
+    })
+}

@@ -1,0 +1,54 @@
+//! Client buffers: what a client attached, who still uses it, and how it is given back.
+//!
+//! Owns [`ClientBuffer`], the current [`content`] of a surface and the [`lease`] on each commit's buffer. Must not
+//! know how the content is drawn or scanned out.
+
+pub mod content;
+pub mod dmabuf;
+pub mod lease;
+pub mod release;
+
+use smithay::{
+    backend::allocator::{Buffer as _, Fourcc, dmabuf::Dmabuf},
+    reexports::wayland_server::protocol::wl_buffer::WlBuffer,
+    utils::{Buffer, Size},
+    wayland::shm,
+};
+
+use crate::fence::sync_file::SyncFile;
+
+pub use release::{Release, Releases};
+
+/// A fence that ends a use of a buffer; cheap to clone, for all the leases that the use concerns.
+pub type UseFence = SyncFile;
+/// The lease on the buffer of one commit.
+pub type Lease = lease::Lease<UseFence, Release>;
+/// Where the releases of client buffers gather.
+pub type Ledger = lease::Ledger<UseFence, Release>;
+
+/// A buffer that a client can attach.
+#[derive(Clone, Debug)]
+pub enum ClientBuffer {
+    /// A buffer of linux-dmabuf.
+    Dmabuf(Dmabuf),
+    /// A buffer of `wl_shm`.
+    Shm(WlBuffer),
+}
+
+impl ClientBuffer {
+    /// What stands behind `buffer`, with its size and whether its alpha counts; `None` for a buffer of no
+    /// protocol that we offer.
+    pub fn of(buffer: &WlBuffer, dmabuf: Option<&Dmabuf>) -> Option<(Self, Size<i32, Buffer>, bool)> {
+        if let Some(dmabuf) = dmabuf {
+            let has_alpha = has_alpha(dmabuf.format().code);
+            return Some((Self::Dmabuf(dmabuf.clone()), dmabuf.size(), has_alpha));
+        }
+        let data = shm::with_buffer_contents(buffer, |_, _, data| data).ok()?;
+        let has_alpha = shm::shm_format_to_fourcc(data.format).is_none_or(has_alpha);
+        Some((Self::Shm(buffer.clone()), (data.width, data.height).into(), has_alpha))
+    }
+}
+
+fn has_alpha(format: Fourcc) -> bool {
+    smithay::backend::allocator::format::has_alpha(format)
+}

@@ -1,0 +1,158 @@
+//! From a due release to a signalled one: the last step of the chain.
+//!
+//! Owns the releases that wait in the event loop, and the `wl_buffer.release` events. How a release is carried out,
+//! and what happens when that fails, is [`crate::fence::release`]'s decision.
+
+use std::collections::BTreeMap;
+
+use calloop::LoopHandle;
+use smithay::reexports::wayland_server::{Client, Resource, protocol::wl_buffer::WlBuffer};
+
+use super::{Ledger, UseFence};
+use crate::{
+    fence::{
+        Fence,
+        release::{Outcome, Target, resolve},
+        wait::{self, WaitToken},
+    },
+    trace::Released,
+};
+
+/// What is to be released when the last use of one commit's buffer is over.
+#[derive(Debug)]
+pub struct Release {
+    /// The release point, or the dma-buf.
+    pub target: Target,
+    /// The buffer, which an implicit client gets back by `wl_buffer.release`. Explicit clients are not sent it: with
+    /// linux-drm-syncobj its delivery is undefined.
+    pub buffer: WlBuffer,
+}
+
+fn is_implicit(target: &Target) -> bool {
+    !matches!(target, Target::Point(_))
+}
+
+#[derive(Debug)]
+struct Waiting {
+    release: Release,
+    fences: Vec<UseFence>,
+    /// `None` if the event loop took no wait; the fences are then looked at on every turn.
+    token: Option<WaitToken>,
+}
+
+/// All releases that are due or waiting.
+#[derive(Debug, Default)]
+pub struct Releases {
+    ledger: Ledger,
+    waiting: BTreeMap<u64, Waiting>,
+    last: u64,
+}
+
+/// The point of a client can no longer be signalled: the client would wait for ever, so it has to go.
+#[derive(Debug)]
+pub struct Lost {
+    /// Whose point it is, if it is still connected.
+    pub client: Option<Client>,
+    /// What happened.
+    pub error: crate::fence::release::ReleaseError,
+}
+
+impl Releases {
+    /// Where leases leave what is due.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Settles what has become due, once per turn of the event loop.
+    ///
+    /// `done` is called from the event loop with the key of a wait that is over; it is to call [`finish`](Self::finish).
+    /// `told` hears how each release was carried out.
+    pub fn settle<D: 'static>(
+        &mut self,
+        handle: &LoopHandle<'static, D>,
+        done: fn(&mut D, u64),
+        mut told: impl FnMut(&WlBuffer, Released),
+    ) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        for key in self.unwatched() {
+            lost.extend(self.finish(key));
+        }
+        for due in self.ledger.take() {
+            let Release { target, buffer } = due.target;
+            let implicit = is_implicit(&target);
+            match resolve(target, due.fences) {
+                Outcome::Released => {
+                    told(&buffer, Released::Now);
+                    if implicit {
+                        buffer.release();
+                    }
+                }
+                Outcome::ByFence(fence) => told(&buffer, Released::ByFence(fence)),
+                Outcome::Wait { target, fences } => {
+                    told(&buffer, Released::Later);
+                    self.last += 1;
+                    let key = self.last;
+                    let token = wait::wait_all(handle, &fences, move |state: &mut D| done(state, key));
+                    let token =
+                        token.inspect_err(|error| tracing::error!("a release is polled: {error}")).ok();
+                    self.waiting.insert(key, Waiting { release: Release { target, buffer }, fences, token });
+                }
+                Outcome::Lost(error) => lost.push(Lost { client: buffer.client(), error }),
+            }
+        }
+        lost
+    }
+
+    /// Waits that the event loop did not take and that are over.
+    fn unwatched(&self) -> Vec<u64> {
+        let over = |waiting: &Waiting| waiting.fences.iter().all(|fence| fence.status().is_done());
+        self.waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.token.is_none() && over(waiting))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// The fences of a waiting release are done.
+    pub fn finish(&mut self, key: u64) -> Option<Lost> {
+        let Waiting { release, token, .. } = self.waiting.remove(&key)?;
+        drop(token);
+        let Release { target, buffer } = release;
+        let implicit = is_implicit(&target);
+        match resolve(target, Vec::new()) {
+            Outcome::Lost(error) => Some(Lost { client: buffer.client(), error }),
+            Outcome::Released | Outcome::ByFence(_) | Outcome::Wait { .. } => {
+                if implicit {
+                    buffer.release();
+                }
+                None
+            }
+        }
+    }
+
+    /// Releases everything that waits, and everything due, without an event loop: the compositor ends.
+    ///
+    /// Kernel fences signal in bounded time, so this blocks for a frame or so, never for a client.
+    pub fn drain(&mut self) {
+        for due in self.ledger.take() {
+            self.last += 1;
+            self.waiting.insert(self.last, Waiting { release: due.target, fences: due.fences, token: None });
+        }
+        while let Some((key, waiting)) = self.waiting.first_key_value() {
+            for fence in &waiting.fences {
+                if let Err(error) = fence.wait() {
+                    tracing::error!("the wait for a buffer's last use failed: {error}");
+                }
+            }
+            let key = *key;
+            if let Some(lost) = self.finish(key) {
+                tracing::warn!("a release point could not be signalled: {}", lost.error);
+            }
+        }
+    }
+
+    /// How many releases wait in the event loop.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
