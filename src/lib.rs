@@ -12,6 +12,7 @@
 
 pub mod buffer;
 pub mod fence;
+pub mod output;
 pub mod surface;
 pub mod sys;
 pub mod trace;

@@ -1,0 +1,151 @@
+//! Lighting a display: the buffers that the kernel takes for it, and all that a modeset sets.
+//!
+//! Owns the choice, made by trying: each way to allocate buffers is tested with the kernel, best first, in a commit
+//! that is not made. Keeps no state; [`super::head`] does.
+
+use std::io;
+
+use drm::control::AtomicCommitFlags;
+use smithay::backend::allocator::format::FormatSet;
+
+use super::blob::Blob;
+use super::device::{Device, Pipe};
+use super::formats;
+use super::modes::{NoSuchMode, Timing};
+use super::props::{ConnectorProp, CrtcProp, PlaneProp};
+use super::request::Request;
+use super::swapchain::{BufferError, Source, Swapchain};
+use crate::output::CommitError;
+
+/// Why a display could not be lit.
+#[derive(Debug, thiserror::Error)]
+pub enum LightError {
+    /// No such mode.
+    #[error(transparent)]
+    Mode(#[from] NoSuchMode),
+    /// A blob could not be made.
+    #[error("Could not hand the mode to the kernel")]
+    Blob(#[source] io::Error),
+    /// libgbm has no back end for the device.
+    #[error("Could not use the device with GBM; is Mesa installed?")]
+    Gbm(#[source] io::Error),
+    /// The renderer and the plane have no format in common.
+    #[error("Could not find a pixel format that the renderer draws and {connector} shows")]
+    NoFormat {
+        /// Which display.
+        connector: String,
+    },
+    /// No buffer of any shared format can be had.
+    #[error("Could not get a buffer that {connector} shows")]
+    Buffer {
+        /// Which display.
+        connector: String,
+        /// Why.
+        #[source]
+        source: BufferError,
+    },
+    /// The kernel refuses the mode with every kind of buffer.
+    #[error("Could not light {connector} with {mode}")]
+    Refused {
+        /// Which display.
+        connector: String,
+        /// With what mode.
+        mode: Timing,
+        /// Why.
+        #[source]
+        source: CommitError,
+    },
+}
+
+/// How pictures get into an output's buffers.
+#[derive(Clone, Copy, Debug)]
+pub enum Drawing<'a> {
+    /// A renderer draws into dma-bufs of these formats.
+    Render(&'a FormatSet),
+    /// The CPU copies finished pictures in.
+    Copy,
+}
+
+/// An empty swapchain whose buffers the kernel would show on this pipe in this mode.
+pub(super) fn swapchain(
+    device: &Device,
+    pipe: &Pipe,
+    mode: &Blob,
+    timing: Timing,
+    drawing: Drawing<'_>,
+) -> Result<Swapchain, LightError> {
+    let size = (u32::from(timing.width), u32::from(timing.height));
+    let try_source = |source| {
+        let mut swapchain = Swapchain::new(device, source, size);
+        test(device, pipe, mode, timing, &mut swapchain).map(|()| swapchain)
+    };
+    let renderer = match drawing {
+        Drawing::Copy => return try_source(Source::dumb(device)),
+        Drawing::Render(renderer) => renderer,
+    };
+    let mut refused = LightError::NoFormat { connector: pipe.connector.name.clone() };
+    for candidate in formats::candidates(&pipe.primary.formats, renderer, device.caps().modifiers) {
+        match try_source(Source::gbm(device, candidate).map_err(LightError::Gbm)?) {
+            Ok(swapchain) => return Ok(swapchain),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// Whether the kernel would take the pipe with this mode and these buffers.
+fn test(
+    device: &Device,
+    pipe: &Pipe,
+    mode: &Blob,
+    timing: Timing,
+    swapchain: &mut Swapchain,
+) -> Result<(), LightError> {
+    let connector = || pipe.connector.name.clone();
+    let slot = swapchain.acquire().map_err(|source| LightError::Buffer { connector: connector(), source })?;
+    let off = device.strays(pipe).and_then(|strays| Ok(strays.and(device.leftovers(pipe)?)));
+    let result = off.and_then(|off| {
+        let mut request = Request::new();
+        off.add_to(&mut request);
+        add_modeset(&mut request, pipe, mode, timing);
+        request.set(&pipe.primary.props, PlaneProp::FbId, u32::from(slot.framebuffer().handle()).into());
+        request.send(device.fd(), AtomicCommitFlags::TEST_ONLY | AtomicCommitFlags::ALLOW_MODESET)
+    });
+    match result {
+        Ok(_no_fences) => Ok(()),
+        Err(error) => {
+            tracing::debug!(%error, ?swapchain, "the kernel would not take this kind of buffer");
+            let source = CommitError::from_kernel(error);
+            Err(LightError::Refused { connector: connector(), mode: timing, source })
+        }
+    }
+}
+
+/// Everything about a pipe but its framebuffer.
+pub(super) fn add_modeset(request: &mut Request<'_>, pipe: &Pipe, mode: &Blob, timing: Timing) {
+    const ROTATE_0: u64 = 1;
+    const OPAQUE: u64 = 0xffff;
+    let (connector, crtc, plane) = (&pipe.connector.props, &pipe.crtc.props, &pipe.primary.props);
+    let crtc_id = u64::from(u32::from(pipe.crtc.handle));
+    let (width, height) = (u64::from(timing.width), u64::from(timing.height));
+    request.set(connector, ConnectorProp::CrtcId, crtc_id);
+    request.set_if_present(connector, ConnectorProp::LinkStatus, 0);
+    request.set(crtc, CrtcProp::ModeId, mode.id());
+    request.set(crtc, CrtcProp::Active, 1);
+    request.set_if_present(crtc, CrtcProp::VrrEnabled, 0);
+    request.set(plane, PlaneProp::CrtcId, crtc_id);
+    for (prop, value) in [
+        (PlaneProp::SrcX, 0),
+        (PlaneProp::SrcY, 0),
+        (PlaneProp::SrcW, width << 16),
+        (PlaneProp::SrcH, height << 16),
+        (PlaneProp::CrtcX, 0),
+        (PlaneProp::CrtcY, 0),
+        (PlaneProp::CrtcW, width),
+        (PlaneProp::CrtcH, height),
+    ] {
+        request.set(plane, prop, value);
+    }
+    request.set_if_present(plane, PlaneProp::Rotation, ROTATE_0);
+    request.set_if_present(plane, PlaneProp::Alpha, OPAQUE);
+}
