@@ -13,6 +13,7 @@
 pub mod buffer;
 pub mod fence;
 pub mod output;
+pub mod shell;
 pub mod surface;
 pub mod sys;
 pub mod trace;
