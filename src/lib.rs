@@ -13,6 +13,7 @@
 pub mod buffer;
 pub mod fence;
 pub mod output;
+pub mod render;
 pub mod shell;
 pub mod surface;
 pub mod sys;

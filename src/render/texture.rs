@@ -1,0 +1,175 @@
+//! From a client's buffer to a texture.
+//!
+//! Owns the choice between a GPU import and an upload by the CPU, and the reaction to an import that fails: the surface
+//! keeps its old texture (I7). Must not know surfaces beyond their content.
+
+use smithay::{
+    backend::{
+        allocator::{Buffer as _, Fourcc, Modifier, dmabuf::Dmabuf},
+        renderer::{
+            ImportDma, ImportMem, ImportMemWl,
+            gles::{GlesError, GlesTexture},
+        },
+    },
+    utils::{Buffer, Rectangle, Size},
+    wayland::compositor::SurfaceData,
+};
+
+use super::Renderer;
+use crate::{
+    buffer::{ClientBuffer, content::Content},
+    sys::{
+        dma_buf::{self, Access},
+        mapping::Mapping,
+    },
+};
+
+/// A buffer could not become a texture.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// Neither the GPU nor the CPU can read it.
+    #[error("EGL cannot import the buffer ({egl}) and the CPU cannot read it ({cpu})")]
+    Dmabuf {
+        /// What EGL said.
+        egl: GlesError,
+        /// Why the CPU cannot.
+        cpu: Unreadable,
+    },
+    /// The GPU refuses a buffer that it took before.
+    #[error("could not import a dma-buf: {0}")]
+    Egl(GlesError),
+    /// The CPU can no longer read a buffer that it could read before.
+    #[error("could not read a dma-buf: {0}")]
+    Read(#[from] Unreadable),
+    /// A `wl_shm` buffer could not be read.
+    #[error("could not upload a wl_shm buffer: {0}")]
+    Shm(GlesError),
+    /// A dma-buf could be read, but not uploaded.
+    #[error("could not upload a dma-buf: {0}")]
+    Upload(GlesError),
+}
+
+/// Why the CPU cannot read a dma-buf.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not one linear plane of a format that textures are uploaded in.
+    #[error("format {0:?}, modifier {1:?} is not read by the CPU")]
+    Layout(Fourcc, Modifier),
+    /// The exporter does not let it be mapped, or not for reading.
+    #[error("its memory cannot be mapped: {0}")]
+    Map(#[from] std::io::Error),
+}
+
+impl Renderer {
+    /// Whether the buffer can be drawn at all; asked once, when the client creates it.
+    pub fn can_import(&mut self, dmabuf: &Dmabuf) -> Result<(), ImportError> {
+        let Err(egl) = self.gles.import_dmabuf(dmabuf, None) else { return Ok(()) };
+        match Linear::of(dmabuf) {
+            Ok(_) => {
+                self.uploaded.retain(|known| !known.is_gone());
+                self.uploaded.insert(dmabuf.weak());
+                Ok(())
+            }
+            Err(cpu) => Err(ImportError::Dmabuf { egl, cpu }),
+        }
+    }
+
+    /// Brings the texture of a surface up to date; does nothing if it is.
+    ///
+    /// A buffer that the CPU has copied is given back at once: its lease ends here. After an error the surface keeps the
+    /// texture that it had.
+    pub fn import(&mut self, states: &SurfaceData, content: &mut Content) -> Result<(), ImportError> {
+        if !std::mem::take(&mut content.stale) {
+            return Ok(());
+        }
+        let damage = content.damage();
+        let Some(picture) = &mut content.picture else { return Ok(()) };
+        let texture = match &picture.buffer {
+            ClientBuffer::Dmabuf(dmabuf) if self.uploaded.contains(&dmabuf.weak()) => {
+                let texture = self.upload(dmabuf)?;
+                picture.lease = None;
+                texture
+            }
+            ClientBuffer::Dmabuf(dmabuf) => {
+                self.gles.import_dmabuf(dmabuf, None).map_err(ImportError::Egl)?
+            }
+            ClientBuffer::Shm(buffer) => {
+                let seen = content.texture.as_ref().map(|(_, seen)| *seen);
+                let changed = damage.damage_since(seen);
+                let whole = [Rectangle::from_size(picture.size)];
+                let changed = changed.as_deref().unwrap_or(&whole);
+                let texture =
+                    self.gles.import_shm_buffer(buffer, Some(states), changed).map_err(ImportError::Shm)?;
+                picture.lease = None;
+                texture
+            }
+        };
+        content.texture = Some((texture, damage.current_commit()));
+        Ok(())
+    }
+
+    fn upload(&mut self, dmabuf: &Dmabuf) -> Result<GlesTexture, ImportError> {
+        let pixels = Linear::of(dmabuf)?.read().map_err(Unreadable::Map)?;
+        self.gles
+            .import_memory(&pixels, dmabuf.format().code, dmabuf.size(), false)
+            .map_err(ImportError::Upload)
+    }
+
+    /// An image of our own as a texture: premultiplied ARGB8888, tightly packed.
+    pub fn import_image(
+        &mut self,
+        pixels: &[u8],
+        size: Size<i32, Buffer>,
+    ) -> Result<GlesTexture, ImportError> {
+        self.gles.import_memory(pixels, Fourcc::Argb8888, size, false).map_err(ImportError::Upload)
+    }
+}
+
+/// A dma-buf that the CPU can read: one linear plane of 32-bit pixels.
+struct Linear<'a> {
+    dmabuf: &'a Dmabuf,
+    mapping: Mapping,
+    offset: usize,
+    stride: usize,
+    row_bytes: usize,
+    rows: usize,
+}
+
+impl<'a> Linear<'a> {
+    fn of(dmabuf: &'a Dmabuf) -> Result<Self, Unreadable> {
+        let format = dmabuf.format();
+        let layout = || Unreadable::Layout(format.code, format.modifier);
+        if !matches!(format.code, Fourcc::Argb8888 | Fourcc::Xrgb8888) || format.modifier != Modifier::Linear
+        {
+            return Err(layout());
+        }
+        let plane = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides()).next().ok_or_else(layout)?;
+        let ((fd, offset), stride) = plane;
+        let [offset, stride, width, rows] =
+            [i64::from(offset), i64::from(stride), dmabuf.width().into(), dmabuf.height().into()]
+                .map(|value| usize::try_from(value).ok());
+        let geometry = (|| {
+            let (offset, stride, rows, row_bytes) = (offset?, stride?, rows?, width?.checked_mul(4)?);
+            let end =
+                stride.checked_mul(rows.checked_sub(1)?)?.checked_add(row_bytes)?.checked_add(offset)?;
+            Some((offset, stride, rows, row_bytes, end))
+        })();
+        let (offset, stride, rows, row_bytes, end) = geometry.ok_or_else(layout)?;
+        let mapping = Mapping::new(fd, end, Access::Read)?;
+        Ok(Self { dmabuf, mapping, offset, stride, row_bytes, rows })
+    }
+
+    /// The pixels as tightly packed rows. The exporter makes what devices wrote visible to the CPU between the two
+    /// `DMA_BUF_IOCTL_SYNC` calls; the writers' fences were waited for before the commit applied.
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        let Some(fd) = self.dmabuf.handles().next() else { return Err(rustix::io::Errno::BADF.into()) };
+        let mut pixels = vec![0; self.row_bytes.saturating_mul(self.rows)];
+        dma_buf::begin_cpu_access(fd, Access::Read)?;
+        let copied = pixels
+            .chunks_exact_mut(self.row_bytes)
+            .enumerate()
+            .try_for_each(|(row, into)| self.mapping.read(self.offset + row * self.stride, into));
+        dma_buf::end_cpu_access(fd, Access::Read)?;
+        copied.map(|()| pixels)
+    }
+}
