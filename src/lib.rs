@@ -11,6 +11,7 @@
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
 pub mod buffer;
+pub mod client;
 pub mod fence;
 pub mod output;
 pub mod render;

@@ -1,0 +1,337 @@
+//! The ledger: what happened to each commit, and whether it was allowed to.
+//!
+//! Pure: it is told, with times on CLOCK_MONOTONIC in ns, and holds them against each other. A commit is
+//! struck off once it is both released and answered (presented or discarded).
+
+use std::collections::BTreeMap;
+
+use super::stats::Samples;
+
+/// How much earlier than the flip that ends a scan-out its release may seem to have come: both are told by
+/// the kernel, to us in two messages.
+const SCANOUT_SLACK_NS: u64 = 1_000_000;
+
+/// What a compositor must not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Shown although the client's fence had not signalled.
+    #[error("commit {commit} was shown {by_us} µs before its fence signalled")]
+    ShownBeforeReady {
+        /// The commit.
+        commit: u64,
+        /// How much before.
+        by_us: u64,
+    },
+    /// Shown although the client's fence has still not signalled.
+    #[error("commit {commit} was shown and its fence has not signalled yet")]
+    ShownUnready {
+        /// The commit.
+        commit: u64,
+    },
+    /// Shown although its buffer had been given back before it had its content.
+    #[error("commit {commit} was shown although its buffer was released before its fence signalled")]
+    ShownAfterRelease {
+        /// The commit.
+        commit: u64,
+    },
+    /// Given back while it was on the screen.
+    #[error("commit {commit} was scanned out and released {by_us} µs before the next one was shown")]
+    ReleasedOnScreen {
+        /// The commit.
+        commit: u64,
+        /// How much before.
+        by_us: u64,
+    },
+    /// Shown after a later one.
+    #[error("commit {commit} was shown after commit {after}")]
+    OutOfOrder {
+        /// The commit.
+        commit: u64,
+        /// The later one that was shown before.
+        after: u64,
+    },
+    /// Given back twice, or without having been committed.
+    #[error("buffer {buffer} was released and is not the compositor's")]
+    ReleasedTwice {
+        /// Its number.
+        buffer: u64,
+    },
+    /// Not given back after the surface was gone.
+    #[error("commits {commits:?} were not released although their surface is gone")]
+    NeverReleased {
+        /// The commits.
+        commits: Vec<u64>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Commit {
+    at: u64,
+    ready: Option<u64>,
+    released: Option<u64>,
+    answered: bool,
+}
+
+/// The commits that are still open, and what has been seen of all.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    open: BTreeMap<u64, Commit>,
+    last_shown: Option<Shown>,
+    /// The last scan-out that was released before its end was known: the commit, and when.
+    scanned_out: Option<(u64, u64)>,
+    /// Commits made.
+    pub committed: u64,
+    /// Commits shown.
+    pub presented: u64,
+    /// Of these, by direct scan-out.
+    pub zero_copy: u64,
+    /// Commits that will never be shown.
+    pub discarded: u64,
+    /// Commits whose buffer came back.
+    pub released: u64,
+    /// Commit to presentation.
+    pub to_present: Samples,
+    /// Commit to release.
+    pub to_release: Samples,
+    /// Commit to the client's own fence.
+    pub to_ready: Samples,
+    /// What the compositor did wrong.
+    pub violations: Vec<Violation>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    commit: u64,
+    zero_copy: bool,
+}
+
+impl Ledger {
+    /// A commit is sent. They are numbered in order.
+    pub fn committed(&mut self, commit: u64, at: u64) {
+        self.committed += 1;
+        self.open.insert(commit, Commit { at, ..Commit::default() });
+    }
+
+    /// The client's fence for it signals, at `at` or later.
+    pub fn ready(&mut self, commit: u64, at: u64) {
+        if let Some(entry) = self.open.get_mut(&commit) {
+            entry.ready.get_or_insert(at);
+            self.to_ready.push(micros(entry.at, at));
+        }
+    }
+
+    /// The compositor says it was shown at `at`.
+    pub fn presented(&mut self, commit: u64, at: u64, zero_copy: bool) {
+        let Some(entry) = self.open.get_mut(&commit) else { return };
+        entry.answered = true;
+        self.presented += 1;
+        self.zero_copy += u64::from(zero_copy);
+        self.to_present.push(micros(entry.at, at));
+        let released = entry.released;
+        match (entry.ready, released) {
+            (None, _) => self.violations.push(Violation::ShownUnready { commit }),
+            (Some(ready), Some(released)) if released < ready => {
+                self.violations.push(Violation::ShownAfterRelease { commit });
+            }
+            (Some(ready), _) if at < ready => {
+                self.violations.push(Violation::ShownBeforeReady { commit, by_us: micros(at, ready) });
+            }
+            _ => {}
+        }
+        self.shown_next(commit, at, zero_copy);
+        if let Some(released) = released {
+            self.released_from_screen(commit, released);
+        }
+        self.strike_off(commit);
+    }
+
+    fn shown_next(&mut self, commit: u64, at: u64, zero_copy: bool) {
+        if let Some(last) = self.last_shown
+            && last.commit > commit
+        {
+            self.violations.push(Violation::OutOfOrder { commit, after: last.commit });
+            return;
+        }
+        if let Some((scanned_out, released)) = self.scanned_out.take()
+            && released + SCANOUT_SLACK_NS < at
+        {
+            let by_us = micros(released, at);
+            self.violations.push(Violation::ReleasedOnScreen { commit: scanned_out, by_us });
+        }
+        self.last_shown = Some(Shown { commit, zero_copy });
+    }
+
+    /// The compositor says it will never be shown.
+    pub fn discarded(&mut self, commit: u64) {
+        let Some(entry) = self.open.get_mut(&commit) else { return };
+        entry.answered = true;
+        self.discarded += 1;
+        self.strike_off(commit);
+    }
+
+    /// Its buffer is back.
+    pub fn released(&mut self, commit: u64, at: u64) {
+        let Some(entry) = self.open.get_mut(&commit) else { return };
+        entry.released = Some(at);
+        self.released += 1;
+        self.to_release.push(micros(entry.at, at));
+        self.released_from_screen(commit, at);
+        self.strike_off(commit);
+    }
+
+    /// Release and presentation come on different ways, in any order.
+    fn released_from_screen(&mut self, commit: u64, at: u64) {
+        if self.last_shown.is_some_and(|shown| shown.zero_copy && shown.commit == commit) {
+            self.scanned_out = Some((commit, at));
+        }
+    }
+
+    /// A release for a buffer that the compositor does not have.
+    pub fn released_twice(&mut self, buffer: u64) {
+        self.violations.push(Violation::ReleasedTwice { buffer });
+    }
+
+    /// The surface is gone: a scan-out ends without another commit's being shown.
+    pub fn surface_gone(&mut self) {
+        self.scanned_out = None;
+        self.last_shown = None;
+    }
+
+    /// The time is up for `commits`.
+    pub fn never_released(&mut self, commits: Vec<u64>) {
+        self.violations.push(Violation::NeverReleased { commits });
+    }
+
+    /// Whether all commits are answered.
+    pub fn is_answered(&self) -> bool {
+        self.open.values().all(|entry| entry.answered)
+    }
+
+    /// Whether there is nothing more to hear of this commit.
+    pub fn is_closed(&self, commit: u64) -> bool {
+        !self.open.contains_key(&commit)
+    }
+
+    fn strike_off(&mut self, commit: u64) {
+        if self.open.get(&commit).is_some_and(|entry| entry.answered && entry.released.is_some()) {
+            self.open.remove(&commit);
+        }
+    }
+}
+
+fn micros(from: u64, to: u64) -> u64 {
+    to.saturating_sub(from) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A ledger with commits 1 to `commits`, one each 16 ms, ready at once.
+    fn ledger(commits: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        for commit in 1..=commits {
+            ledger.committed(commit, commit * 16 * MS);
+            ledger.ready(commit, commit * 16 * MS);
+        }
+        ledger
+    }
+
+    #[test]
+    fn an_honest_run_has_no_violation_and_all_its_times() {
+        let mut ledger = ledger(3);
+        ledger.presented(1, 20 * MS, false);
+        ledger.presented(2, 36 * MS, false);
+        ledger.released(1, 37 * MS);
+        ledger.discarded(3);
+        ledger.released(3, 50 * MS);
+        ledger.released(2, 60 * MS);
+        assert_eq!(ledger.violations, []);
+        assert_eq!((ledger.committed, ledger.presented, ledger.discarded, ledger.released), (3, 2, 1, 3));
+        let summary = ledger.to_present.summary().expect("samples");
+        assert_eq!((summary.min, summary.max), (4000, 4000));
+        assert_eq!(ledger.to_release.summary().expect("samples").max, 28_000);
+        assert!(ledger.open.is_empty());
+    }
+
+    #[test]
+    fn a_frame_shown_before_its_fence_is_a_violation() {
+        let mut ledger = Ledger::default();
+        ledger.committed(1, 0);
+        ledger.ready(1, 10 * MS);
+        ledger.presented(1, 9 * MS, false);
+        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 1000 }]);
+        ledger.committed(2, 20 * MS);
+        ledger.presented(2, 30 * MS, false);
+        assert_eq!(ledger.violations[1], Violation::ShownUnready { commit: 2 });
+    }
+
+    #[test]
+    fn a_buffer_may_come_back_unread_and_then_must_not_be_shown() {
+        let mut ledger = Ledger::default();
+        for commit in [1, 2] {
+            ledger.committed(commit, 0);
+            ledger.released(commit, 5 * MS);
+            ledger.ready(commit, 10 * MS);
+        }
+        ledger.discarded(1);
+        assert_eq!(ledger.violations, []);
+        ledger.presented(2, 20 * MS, false);
+        assert_eq!(ledger.violations, [Violation::ShownAfterRelease { commit: 2 }]);
+    }
+
+    #[test]
+    fn a_scanned_out_buffer_stays_the_compositors_until_the_next_flip() {
+        let mut early = ledger(2);
+        early.presented(1, 20 * MS, true);
+        early.released(1, 25 * MS);
+        early.presented(2, 40 * MS, true);
+        assert_eq!(early.violations, [Violation::ReleasedOnScreen { commit: 1, by_us: 15_000 }]);
+
+        let mut told_late = ledger(2);
+        told_late.released(1, 25 * MS);
+        told_late.presented(1, 20 * MS, true);
+        told_late.presented(2, 40 * MS, true);
+        assert_eq!(told_late.violations, early.violations);
+
+        let mut composited = ledger(2);
+        composited.presented(1, 20 * MS, false);
+        composited.released(1, 25 * MS);
+        composited.presented(2, 40 * MS, false);
+        assert_eq!(composited.violations, []);
+
+        let mut right = ledger(2);
+        right.presented(1, 20 * MS, true);
+        right.released(1, 40 * MS - 1000);
+        right.presented(2, 40 * MS, true);
+        assert_eq!(right.violations, []);
+    }
+
+    #[test]
+    fn the_end_of_the_surface_ends_its_scan_out() {
+        let mut ledger = ledger(1);
+        ledger.presented(1, 20 * MS, true);
+        ledger.surface_gone();
+        ledger.released(1, 25 * MS);
+        assert_eq!(ledger.violations, []);
+    }
+
+    #[test]
+    fn frames_shown_out_of_order_are_a_violation() {
+        let mut ledger = ledger(2);
+        ledger.presented(2, 40 * MS, false);
+        ledger.presented(1, 41 * MS, false);
+        assert_eq!(ledger.violations, [Violation::OutOfOrder { commit: 1, after: 2 }]);
+    }
+
+    #[test]
+    fn commits_are_open_until_answered() {
+        let mut ledger = ledger(2);
+        assert!(!ledger.is_answered());
+        ledger.presented(1, 20 * MS, false);
+        ledger.discarded(2);
+        assert!(ledger.is_answered());
+    }
+}

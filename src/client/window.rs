@@ -1,0 +1,309 @@
+//! The window: globals, a toplevel, and every event translated into a call on [`Client`].
+//!
+//! Decides nothing.
+
+use std::os::fd::AsFd;
+
+use rustix::time::ClockId;
+use wayland_client::globals::{BindError, GlobalList, GlobalListContents};
+use wayland_client::protocol::wl_buffer::{self, WlBuffer};
+use wayland_client::protocol::wl_callback::{self, WlCallback};
+use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_surface::WlSurface;
+use wayland_client::{Connection, Dispatch, QueueHandle, WEnum, delegate_noop};
+use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{
+    self, Flags, ZwpLinuxBufferParamsV1,
+};
+use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
+use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_manager_v1::WpLinuxDrmSyncobjManagerV1;
+use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_surface_v1::WpLinuxDrmSyncobjSurfaceV1;
+use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_timeline_v1::WpLinuxDrmSyncobjTimelineV1;
+use wayland_protocols::wp::presentation_time::client::wp_presentation::{self, WpPresentation};
+use wayland_protocols::wp::presentation_time::client::wp_presentation_feedback::{
+    self, Kind, WpPresentationFeedback,
+};
+use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
+use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
+use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
+
+use super::frames::Client;
+use super::source::Layout;
+use super::swapchain::{BufferId, Size};
+use super::{Error, Options};
+
+/// Everything of ours that the compositor knows, buffers excepted.
+#[derive(Debug)]
+pub(super) struct Window {
+    handle: QueueHandle<Client>,
+    dmabuf: ZwpLinuxDmabufV1,
+    presentation: WpPresentation,
+    syncobj: Option<WpLinuxDrmSyncobjManagerV1>,
+    role: Option<Role>,
+}
+
+/// What goes when the surface goes.
+#[derive(Debug)]
+struct Role {
+    surface: WlSurface,
+    xdg_surface: XdgSurface,
+    toplevel: XdgToplevel,
+    syncobj_surface: Option<WpLinuxDrmSyncobjSurfaceV1>,
+}
+
+/// A point of a buffer's timeline, for a commit.
+#[derive(Debug)]
+pub(super) struct WirePoint<'a> {
+    /// The timeline.
+    pub(super) timeline: &'a WpLinuxDrmSyncobjTimelineV1,
+    /// The point.
+    pub(super) value: u64,
+}
+
+impl Window {
+    /// Binds what is needed and asks for a toplevel. The surface waits for its first configure.
+    pub(super) fn open(
+        globals: &GlobalList,
+        handle: QueueHandle<Client>,
+        dmabuf: ZwpLinuxDmabufV1,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let missing = |name| move |_: BindError| Error::MissingGlobal { name };
+        let compositor: WlCompositor =
+            globals.bind(&handle, 4..=6, ()).map_err(missing("wl_compositor, version 4"))?;
+        let shell: XdgWmBase = globals.bind(&handle, 1..=6, ()).map_err(missing("xdg_wm_base"))?;
+        let presentation = globals.bind(&handle, 1..=1, ()).map_err(missing("wp_presentation"))?;
+        let syncobj = match options.sync {
+            super::Sync::Implicit => None,
+            super::Sync::Explicit => {
+                let name = "wp_linux_drm_syncobj_manager_v1";
+                Some(globals.bind(&handle, 1..=1, ()).map_err(missing(name))?)
+            }
+        };
+        let surface = compositor.create_surface(&handle, ());
+        let xdg_surface = shell.get_xdg_surface(&surface, &handle, ());
+        let toplevel = xdg_surface.get_toplevel(&handle, ());
+        toplevel.set_title("fencepost client".into());
+        toplevel.set_app_id("fencepost-client".into());
+        if options.fullscreen {
+            toplevel.set_fullscreen(None);
+        }
+        let syncobj_surface = syncobj
+            .as_ref()
+            .map(|manager: &WpLinuxDrmSyncobjManagerV1| manager.get_surface(&surface, &handle, ()));
+        surface.commit();
+        let role = Role { surface, xdg_surface, toplevel, syncobj_surface };
+        Ok(Self { handle, dmabuf, presentation, syncobj, role: Some(role) })
+    }
+
+    /// Makes a `wl_buffer` of an image.
+    pub(super) fn create_buffer(&self, id: BufferId, layout: &Layout) -> WlBuffer {
+        let params = self.dmabuf.create_params(&self.handle, id);
+        let [high, low] = [layout.modifier >> 32, layout.modifier].map(|half| half as u32);
+        for (plane, index) in layout.planes.iter().zip(0..) {
+            params.add(plane.fd.as_fd(), index, plane.offset, plane.stride, high, low);
+        }
+        let (width, height) = layout.size;
+        let format = drm::buffer::DrmFourcc::Xrgb8888 as u32;
+        let buffer =
+            params.create_immed(width as i32, height as i32, format, Flags::empty(), &self.handle, id);
+        params.destroy();
+        buffer
+    }
+
+    /// Tells the compositor of a timeline; `None` with implicit sync.
+    pub(super) fn import_timeline(&self, syncobj: impl AsFd) -> Option<WpLinuxDrmSyncobjTimelineV1> {
+        Some(self.syncobj.as_ref()?.import_timeline(syncobj.as_fd(), &self.handle, ()))
+    }
+
+    /// Commits a buffer as commit `commit`, with its acquire and release points if it has any.
+    pub(super) fn commit(&self, commit: u64, buffer: &WlBuffer, points: Option<[WirePoint<'_>; 2]>) {
+        let Some(Role { surface, syncobj_surface, .. }) = &self.role else { return };
+        if let (Some(sync), Some([acquire, release])) = (syncobj_surface, points) {
+            let [high, low] = halves(acquire.value);
+            sync.set_acquire_point(acquire.timeline, high, low);
+            let [high, low] = halves(release.value);
+            sync.set_release_point(release.timeline, high, low);
+        }
+        surface.attach(Some(buffer), 0, 0);
+        surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
+        surface.frame(&self.handle, ());
+        self.presentation.feedback(surface, &self.handle, commit);
+        surface.commit();
+    }
+
+    /// Destroys the surface and its role. The buffers live on.
+    pub(super) fn close(&mut self) {
+        let Some(Role { surface, xdg_surface, toplevel, syncobj_surface }) = self.role.take() else { return };
+        if let Some(sync) = syncobj_surface {
+            sync.destroy();
+        }
+        toplevel.destroy();
+        xdg_surface.destroy();
+        surface.destroy();
+    }
+}
+
+fn halves(point: u64) -> [u32; 2] {
+    [(point >> 32) as u32, point as u32]
+}
+
+/// What a toplevel is told before the `xdg_surface.configure` that makes it valid.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// The size to take; `None` if the choice is ours.
+    pub(super) size: Option<Size>,
+}
+
+impl Dispatch<XdgSurface, ()> for Client {
+    fn event(
+        client: &mut Self,
+        xdg_surface: &XdgSurface,
+        event: xdg_surface::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_surface::Event::Configure { serial } = event {
+            xdg_surface.ack_configure(serial);
+            client.configured();
+        }
+    }
+}
+
+impl Dispatch<XdgToplevel, ()> for Client {
+    fn event(
+        client: &mut Self,
+        _: &XdgToplevel,
+        event: xdg_toplevel::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        match event {
+            xdg_toplevel::Event::Configure { width, height, .. } => {
+                let side = |side: i32| u32::try_from(side).ok().filter(|side| *side > 0);
+                client.pending.size = side(width).zip(side(height));
+            }
+            xdg_toplevel::Event::Close => client.close(),
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<XdgWmBase, ()> for Client {
+    fn event(
+        _: &mut Self,
+        shell: &XdgWmBase,
+        event: xdg_wm_base::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_wm_base::Event::Ping { serial } = event {
+            shell.pong(serial);
+        }
+    }
+}
+
+impl Dispatch<WlCallback, ()> for Client {
+    fn event(
+        client: &mut Self,
+        _: &WlCallback,
+        event: wl_callback::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_callback::Event::Done { .. } = event {
+            client.frame_wanted();
+        }
+    }
+}
+
+impl Dispatch<WlBuffer, BufferId> for Client {
+    fn event(
+        client: &mut Self,
+        _: &WlBuffer,
+        event: wl_buffer::Event,
+        id: &BufferId,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_buffer::Event::Release = event {
+            client.buffer_released(*id);
+        }
+    }
+}
+
+impl Dispatch<ZwpLinuxBufferParamsV1, BufferId> for Client {
+    fn event(
+        client: &mut Self,
+        _: &ZwpLinuxBufferParamsV1,
+        event: zwp_linux_buffer_params_v1::Event,
+        _: &BufferId,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let zwp_linux_buffer_params_v1::Event::Failed = event {
+            client.fail(Error::ImportRefused);
+        }
+    }
+}
+
+impl Dispatch<WpPresentation, ()> for Client {
+    fn event(
+        client: &mut Self,
+        _: &WpPresentation,
+        event: wp_presentation::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wp_presentation::Event::ClockId { clk_id } = event {
+            client.set_presentation_clock(clk_id == ClockId::Monotonic as u32);
+        }
+    }
+}
+
+impl Dispatch<WpPresentationFeedback, u64> for Client {
+    fn event(
+        client: &mut Self,
+        _: &WpPresentationFeedback,
+        event: wp_presentation_feedback::Event,
+        commit: &u64,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        use wp_presentation_feedback::Event;
+
+        match event {
+            Event::Presented { tv_sec_hi, tv_sec_lo, tv_nsec, flags, .. } => {
+                let seconds = u64::from(tv_sec_hi) << 32 | u64::from(tv_sec_lo);
+                let at_ns = seconds.saturating_mul(1_000_000_000).saturating_add(tv_nsec.into());
+                let zero_copy = matches!(flags, WEnum::Value(flags) if flags.contains(Kind::ZeroCopy));
+                client.presented(*commit, at_ns, zero_copy);
+            }
+            Event::Discarded => client.discarded(*commit),
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<WlRegistry, GlobalListContents> for Client {
+    fn event(
+        _: &mut Self,
+        _: &WlRegistry,
+        _: wl_registry::Event,
+        _: &GlobalListContents,
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+    }
+}
+
+delegate_noop!(Client: WlCompositor);
+delegate_noop!(Client: ignore WlSurface);
+delegate_noop!(Client: WpLinuxDrmSyncobjManagerV1);
+delegate_noop!(Client: WpLinuxDrmSyncobjSurfaceV1);
+delegate_noop!(Client: WpLinuxDrmSyncobjTimelineV1);
