@@ -12,10 +12,13 @@
 
 pub mod buffer;
 pub mod client;
+pub mod compositor;
 pub mod fence;
+pub mod input;
 pub mod output;
 pub mod render;
 pub mod shell;
 pub mod surface;
 pub mod sys;
 pub mod trace;
+pub mod wayland;

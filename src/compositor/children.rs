@@ -1,0 +1,80 @@
+//! The processes that the compositor starts: its one client of the command line, and terminals.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    process::{Child, Command, ExitCode, ExitStatus},
+};
+
+/// The children, and the socket that they are to connect to.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    socket: OsString,
+    main: Option<Child>,
+    /// How the main client ended.
+    ended: Option<ExitStatus>,
+    others: Vec<Child>,
+}
+
+impl Children {
+    /// Where children are to connect to.
+    pub(super) fn set_socket(&mut self, socket: &OsStr) {
+        self.socket = socket.to_owned();
+    }
+
+    fn command(&self, program: &OsStr) -> Command {
+        let mut command = Command::new(program);
+        command.env("WAYLAND_DISPLAY", &self.socket).env_remove("WAYLAND_SOCKET").env_remove("DISPLAY");
+        command
+    }
+
+    /// Starts the client with which the compositor ends.
+    pub(super) fn start_main(&mut self, program: &OsStr, arguments: &[OsString]) -> io::Result<()> {
+        self.main = Some(self.command(program).args(arguments).spawn()?);
+        Ok(())
+    }
+
+    /// Starts `$TERMINAL`, or foot.
+    pub(super) fn start_terminal(&mut self) {
+        let terminal = std::env::var_os("TERMINAL").unwrap_or_else(|| "foot".into());
+        match self.command(&terminal).spawn() {
+            Ok(child) => {
+                tracing::info!("started {} as process {}", terminal.display(), child.id());
+                self.others.push(child);
+            }
+            Err(error) => tracing::warn!("could not start {}: {error}; set TERMINAL", terminal.display()),
+        }
+    }
+
+    /// Takes note of children that have ended; the status of the main one, if it is among them.
+    pub(super) fn reap(&mut self) -> Option<ExitStatus> {
+        self.others.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let status = self.main.as_mut()?.try_wait().unwrap_or_else(|error| {
+            tracing::error!("could not wait for the client: {error}");
+            None
+        })?;
+        self.main = None;
+        self.ended = Some(status);
+        Some(status)
+    }
+
+    /// The main client's exit status is ours; one that we had to end has not failed.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self.ended {
+            Some(status) if !status.success() => {
+                ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+            }
+            _ => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Asks the main client to end, with its compositor.
+    pub(super) fn end(&mut self) {
+        if let Some(child) = &mut self.main {
+            let pid = rustix::process::Pid::from_child(child);
+            if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
+                tracing::debug!("the client has ended already: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Owns the linux-dmabuf-v1 global, version 5: its factory object, and who of its clients holds how much. Must not know
+//! how a buffer is imported or shown: the [`DmabufHandler`] says whether the renderer takes it.
+//!
+//! The rules of a buffer are in [`crate::buffer::dmabuf`]; here is what happens when one is broken. A violation
+//! disconnects the client with the protocol's error on its params object. Whatever else keeps a buffer from being made
+//! (not a dma-buf, an unsupported flag, the renderer's refusal) is a failed import: `create` is answered `failed`, and
+//! `create_immed` raises `invalid_wl_buffer`, because a wl_buffer that shows nothing would hide the failure.
+//!
+//! The global is offered only where there is a main device to name: without one, do not make a [`DmabufState`].
+
+mod feedback;
+mod params;
+
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::os::fd::BorrowedFd;
+
+use smithay::backend::allocator::dmabuf::Dmabuf;
+use smithay::backend::allocator::{Format, Modifier};
+use smithay::wayland::buffer::BufferHandler;
+use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::ZwpLinuxBufferParamsV1;
+use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_feedback_v1::ZwpLinuxDmabufFeedbackV1;
+use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_v1::{self, ZwpLinuxDmabufV1};
+use wayland_server::backend::ClientId;
+use wayland_server::protocol::wl_buffer::WlBuffer;
+use wayland_server::protocol::wl_surface::WlSurface;
+use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
+
+pub use self::feedback::{Feedback, FeedbackData, FeedbackError};
+pub use self::params::ParamsData;
+
+use self::feedback::Feedbacks;
+use crate::buffer::dmabuf::Advertised;
+
+/// The version offered. Version 6 adds `set_sampling_device` (D9) and takes `main_device` away.
+const VERSION: u32 = 5;
+
+/// Planes that a client may have alive in params objects and wl_buffers together: each is an open file of ours. A plane
+/// beyond that is closed at once, and the import of its buffer fails.
+pub const MAX_PLANES_PER_CLIENT: usize = 1024;
+
+/// What the global needs of the compositor.
+pub trait DmabufHandler: BufferHandler + 'static {
+    /// The state of the global.
+    fn dmabuf_state(&mut self) -> &mut DmabufState;
+
+    /// The renderer's word on a buffer that broke no rule. It is asked once, when the wl_buffer is made.
+    fn import_dmabuf(&mut self, dmabuf: &Dmabuf) -> Result<(), ImportError>;
+
+    /// Whether a file descriptor is a dma-buf: the kernel's word. No answer is a no.
+    fn check_fd(&self, fd: BorrowedFd<'_>) -> bool {
+        crate::sys::dma_buf::is_dma_buf(fd).unwrap_or(false)
+    }
+}
+
+/// The renderer cannot use a buffer.
+#[derive(Debug, thiserror::Error)]
+#[error("Could not import the dma-buf")]
+pub struct ImportError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// The dma-buf of a wl_buffer that was made here; `None` for any other (shm, single pixel).
+pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&Dmabuf> {
+    buffer.data()
+}
+
+/// The global.
+#[derive(Debug)]
+pub struct DmabufState {
+    advertised: Advertised,
+    feedbacks: Feedbacks,
+    planes: PlaneBudget,
+}
+
+impl DmabufState {
+    /// Offers the global. What `default` lists is what clients may use.
+    pub fn new<D>(display: &DisplayHandle, default: Feedback) -> Self
+    where
+        D: GlobalDispatch<ZwpLinuxDmabufV1, DmabufGlobalData> + 'static,
+    {
+        display.create_global::<D, ZwpLinuxDmabufV1, _>(VERSION, DmabufGlobalData);
+        Self::unannounced(default)
+    }
+
+    /// The state of a global that is not offered: no client can reach it.
+    pub fn unannounced(default: Feedback) -> Self {
+        let advertised = default.formats().collect();
+        Self { advertised, feedbacks: Feedbacks::new(default), planes: PlaneBudget::default() }
+    }
+
+    /// Replaces what is advertised, for all objects but those of surfaces with a feedback of their own.
+    pub fn set_default_feedback(&mut self, default: Feedback) {
+        self.advertised.extend(default.formats());
+        self.feedbacks.set_default(default);
+    }
+
+    /// Gives a surface a feedback of its own, or with `None` the default one again. Objects that were last sent the same
+    /// are sent nothing.
+    pub fn set_surface_feedback(&mut self, surface: &WlSurface, feedback: Option<Feedback>) {
+        self.advertised.extend(feedback.iter().flat_map(Feedback::formats));
+        self.feedbacks.set_for_surface(surface, feedback);
+    }
+}
+
+/// Planes alive, by client. A client without any has no entry.
+#[derive(Debug, Default)]
+struct PlaneBudget(HashMap<ClientId, usize>);
+
+impl PlaneBudget {
+    /// Counts one more plane, unless that would be too many.
+    fn take(&mut self, client: &ClientId) -> bool {
+        let held = self.0.entry(client.clone()).or_default();
+        let granted = *held < MAX_PLANES_PER_CLIENT;
+        *held += usize::from(granted);
+        granted
+    }
+
+    fn give_back(&mut self, client: &ClientId, count: usize) {
+        if let Some(held) = self.0.get_mut(client) {
+            *held = held.saturating_sub(count);
+            if *held == 0 {
+                self.0.remove(client);
+            }
+        }
+    }
+}
+
+/// User data of the global.
+#[derive(Debug)]
+pub struct DmabufGlobalData;
+
+/// User data of the factory objects.
+#[derive(Debug)]
+pub struct DmabufData;
+
+impl<D> GlobalDispatch<ZwpLinuxDmabufV1, DmabufGlobalData, D> for DmabufState
+where
+    D: DmabufHandler + Dispatch<ZwpLinuxDmabufV1, DmabufData>,
+{
+    fn bind(
+        state: &mut D,
+        _display: &DisplayHandle,
+        _client: &Client,
+        resource: New<ZwpLinuxDmabufV1>,
+        _data: &DmabufGlobalData,
+        data_init: &mut DataInit<'_, D>,
+    ) {
+        let factory = data_init.init(resource, DmabufData);
+        announce(&factory, state.dmabuf_state().feedbacks.default());
+    }
+}
+
+/// Sends the formats to clients that bound a version before feedback. Later ones must not be sent any.
+fn announce(factory: &ZwpLinuxDmabufV1, feedback: &Feedback) {
+    match factory.version() {
+        1 | 2 => {
+            // These cannot name a modifier, so a format is of use to them where it needs none.
+            let plain = |format: &Format| matches!(format.modifier, Modifier::Invalid | Modifier::Linear);
+            let mut sent = HashSet::new();
+            for Format { code, .. } in feedback.formats().filter(plain) {
+                if sent.insert(code) {
+                    factory.format(code as u32);
+                }
+            }
+        }
+        3 => {
+            for Format { code, modifier } in feedback.formats() {
+                let modifier = u64::from(modifier);
+                factory.modifier(code as u32, (modifier >> 32) as u32, modifier as u32);
+            }
+        }
+        _ => {}
+    }
+}
+
+impl<D> Dispatch<ZwpLinuxDmabufV1, DmabufData, D> for DmabufState
+where
+    D: DmabufHandler
+        + Dispatch<ZwpLinuxDmabufV1, DmabufData>
+        + Dispatch<ZwpLinuxBufferParamsV1, ParamsData>
+        + Dispatch<ZwpLinuxDmabufFeedbackV1, FeedbackData>,
+{
+    fn request(
+        state: &mut D,
+        _client: &Client,
+        _factory: &ZwpLinuxDmabufV1,
+        request: zwp_linux_dmabuf_v1::Request,
+        _data: &DmabufData,
+        _display: &DisplayHandle,
+        data_init: &mut DataInit<'_, D>,
+    ) {
+        use zwp_linux_dmabuf_v1::Request;
+
+        match request {
+            Request::CreateParams { params_id } => {
+                data_init.init(params_id, ParamsData::default());
+            }
+            Request::GetDefaultFeedback { id } => {
+                let object = data_init.init(id, FeedbackData);
+                state.dmabuf_state().feedbacks.add(&object, None);
+            }
+            Request::GetSurfaceFeedback { id, surface } => {
+                let object = data_init.init(id, FeedbackData);
+                state.dmabuf_state().feedbacks.add(&object, Some(&surface));
+            }
+            // Destroy: what was made here lives on. Requests of later versions do not get here.
+            _ => {}
+        }
+    }
+}
+
+/// Implements the dispatch traits of linux-dmabuf-v1 for a [`DmabufHandler`] by handing them to [`DmabufState`].
+#[macro_export]
+macro_rules! delegate_linux_dmabuf {
+    ($state:ty) => {
+        const _: () = {
+            use ::wayland_protocols::wp::linux_dmabuf::zv1::server::{
+                zwp_linux_buffer_params_v1::ZwpLinuxBufferParamsV1,
+                zwp_linux_dmabuf_feedback_v1::ZwpLinuxDmabufFeedbackV1,
+                zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1,
+            };
+            use ::wayland_server::{
+                delegate_dispatch, delegate_global_dispatch, protocol::wl_buffer::WlBuffer,
+            };
+            use $crate::wayland::dmabuf::{
+                DmabufData, DmabufGlobalData, DmabufState, FeedbackData, ParamsData,
+            };
+
+    delegate_global_dispatch!($state: [ZwpLinuxDmabufV1: DmabufGlobalData] => DmabufState);
+    delegate_dispatch!($state: [ZwpLinuxDmabufV1: DmabufData] => DmabufState);
+    delegate_dispatch!($state: [ZwpLinuxBufferParamsV1: ParamsData] => DmabufState);
+    delegate_dispatch!($state: [ZwpLinuxDmabufFeedbackV1: FeedbackData] => DmabufState);
+            delegate_dispatch!(
+                $state: [WlBuffer: ::smithay::backend::allocator::dmabuf::Dmabuf] => DmabufState
+            );
+        };
+    };
+}

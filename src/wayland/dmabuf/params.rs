@@ -1,0 +1,246 @@
+//! Owns the params objects and the wl_buffers made of them. Must not know the rules of a buffer: it turns requests into
+//! [`Params`], and what came of them into an answer.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{SeekFrom, seek};
+use smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
+use smithay::backend::allocator::{Format, Modifier};
+use tracing::{debug, warn};
+use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::{
+    self, Flags, ZwpLinuxBufferParamsV1,
+};
+use wayland_server::backend::{ClientId, InvalidId};
+use wayland_server::protocol::wl_buffer::{self, WlBuffer};
+use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, New, Resource, WEnum};
+
+use super::{DmabufHandler, DmabufState};
+use crate::buffer::dmabuf::{self, Checked, Params, Plane, Planes, Refusal, Unusable, Violation};
+
+/// User data of the params objects.
+// Requests come one at a time, but user data must be Sync.
+#[derive(Debug, Default)]
+pub struct ParamsData(Mutex<Params<OwnedFd>>);
+
+impl ParamsData {
+    fn lock(&self) -> MutexGuard<'_, Params<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no wl_buffer, by reaction.
+#[derive(Debug)]
+enum Failure {
+    /// The client is disconnected.
+    Violation(Violation),
+    /// The import failed; the client hears of it as its request wants it.
+    Import(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Violation(violation) => Self::Violation(violation),
+            Refusal::Unsupported(reason) => Self::Import(reason.to_string()),
+        }
+    }
+}
+
+impl<D> Dispatch<ZwpLinuxBufferParamsV1, ParamsData, D> for DmabufState
+where
+    D: DmabufHandler + Dispatch<ZwpLinuxBufferParamsV1, ParamsData> + Dispatch<WlBuffer, Dmabuf>,
+{
+    fn request(
+        state: &mut D,
+        client: &Client,
+        params: &ZwpLinuxBufferParamsV1,
+        request: zwp_linux_buffer_params_v1::Request,
+        data: &ParamsData,
+        display: &DisplayHandle,
+        data_init: &mut DataInit<'_, D>,
+    ) {
+        use zwp_linux_buffer_params_v1::Request;
+
+        let version = params.version();
+        match request {
+            Request::Add { fd, plane_idx, offset, stride, modifier_hi, modifier_lo } => {
+                let modifier = Modifier::from(u64::from(modifier_hi) << 32 | u64::from(modifier_lo));
+                let plane = take_in(state, &client.id(), fd, offset, stride, modifier);
+                let counted = usize::from(plane.memory.is_ok());
+                if let Err(violation) = data.lock().add(version, plane_idx, plane) {
+                    state.dmabuf_state().planes.give_back(&client.id(), counted);
+                    disconnect(params, &violation);
+                }
+            }
+            Request::Create { width, height, format, flags } => {
+                let flags = bits(flags);
+                let request = dmabuf::Request { version, width, height, fourcc: format, flags };
+                let made = make(state, &client.id(), data, &request);
+                answer_create(state, client, params, display, made);
+            }
+            Request::CreateImmed { buffer_id, width, height, format, flags } => {
+                let flags = bits(flags);
+                let request = dmabuf::Request { version, width, height, fourcc: format, flags };
+                let made = make(state, &client.id(), data, &request);
+                answer_create_immed(params, data_init, buffer_id, made);
+            }
+            // Destroy is done with in `destroyed`. Requests of later versions do not get here.
+            _ => {}
+        }
+    }
+
+    fn destroyed(state: &mut D, client: ClientId, _params: &ZwpLinuxBufferParamsV1, data: &ParamsData) {
+        if let Ok(planes) = data.lock().take() {
+            state.dmabuf_state().planes.give_back(&client, held(&planes));
+        }
+    }
+}
+
+/// Looks at a new plane's file descriptor, and closes it if it is of no use.
+fn take_in<D: DmabufHandler>(
+    state: &mut D,
+    client: &ClientId,
+    fd: OwnedFd,
+    offset_bytes: u32,
+    stride_bytes: u32,
+    modifier: Modifier,
+) -> Plane<OwnedFd> {
+    let memory = match state.check_fd(fd.as_fd()) {
+        false => Err(Unusable::NotADmaBuf),
+        true if !state.dmabuf_state().planes.take(client) => Err(Unusable::OverBudget),
+        true => Ok(fd),
+    };
+    // A dma-buf's size is where its end is: Documentation/driver-api/dma-buf.rst.
+    let size_bytes = memory.as_ref().ok().and_then(|fd| seek(fd, SeekFrom::End(0)).ok());
+    Plane { memory, size_bytes, offset_bytes, stride_bytes, modifier }
+}
+
+fn held(planes: &Planes<OwnedFd>) -> usize {
+    planes.iter().flatten().filter(|plane| plane.memory.is_ok()).count()
+}
+
+fn bits(flags: WEnum<Flags>) -> u32 {
+    match flags {
+        WEnum::Value(flags) => flags.bits(),
+        WEnum::Unknown(bits) => bits,
+    }
+}
+
+/// Makes the dma-buf of a create or create_immed request: uses the params up, checks, asks the renderer.
+fn make<D: DmabufHandler>(
+    state: &mut D,
+    client: &ClientId,
+    data: &ParamsData,
+    request: &dmabuf::Request,
+) -> Result<Dmabuf, Failure> {
+    let planes = data.lock().take().map_err(Failure::Violation)?;
+    let count = held(&planes);
+    let made = dmabuf::check(planes, request, &state.dmabuf_state().advertised)
+        .map_err(Failure::from)
+        .and_then(|checked| build(checked, request))
+        .and_then(|dmabuf| match state.import_dmabuf(&dmabuf) {
+            Ok(()) => Ok(dmabuf),
+            Err(error) => Err(Failure::Import(format!("{error}: {}", error.0))),
+        });
+    if made.is_err() {
+        state.dmabuf_state().planes.give_back(client, count);
+    }
+    made
+}
+
+fn build(checked: Checked<OwnedFd>, request: &dmabuf::Request) -> Result<Dmabuf, Failure> {
+    let flags = if checked.y_inverted { DmabufFlags::Y_INVERT } else { DmabufFlags::empty() };
+    let Format { code, modifier } = checked.format;
+    let mut builder = Dmabuf::builder((request.width, request.height), code, modifier, flags);
+    let complete = (0..)
+        .zip(checked.planes)
+        .all(|(index, plane)| builder.add_plane(plane.memory, index, plane.offset_bytes, plane.stride_bytes));
+    let built = builder.build().filter(|_| complete);
+    built.ok_or_else(|| Failure::Import("the planes do not make a buffer".to_owned()))
+}
+
+/// Exactly one event, or the error.
+fn answer_create<D>(
+    state: &mut D,
+    client: &Client,
+    params: &ZwpLinuxBufferParamsV1,
+    display: &DisplayHandle,
+    made: Result<Dmabuf, Failure>,
+) where
+    D: DmabufHandler + Dispatch<WlBuffer, Dmabuf>,
+{
+    match made {
+        Ok(dmabuf) => {
+            let count = dmabuf.num_planes();
+            match client.create_resource::<WlBuffer, Dmabuf, D>(display, 1, dmabuf) {
+                Ok(buffer) => params.created(&buffer),
+                // The client is gone, and nobody is left to answer.
+                Err(InvalidId) => state.dmabuf_state().planes.give_back(&client.id(), count),
+            }
+        }
+        Err(Failure::Violation(violation)) => disconnect(params, &violation),
+        Err(Failure::Import(reason)) => {
+            debug!("{} failed: {reason}", params.id());
+            params.failed();
+        }
+    }
+}
+
+/// No event on success. The protocol would have us send `failed` with a dead wl_buffer, or raise an error; the latter,
+/// because a client that did not ask to be told would go on with a window that stays empty.
+fn answer_create_immed<D>(
+    params: &ZwpLinuxBufferParamsV1,
+    data_init: &mut DataInit<'_, D>,
+    buffer: New<WlBuffer>,
+    made: Result<Dmabuf, Failure>,
+) where
+    D: Dispatch<WlBuffer, Dmabuf> + 'static,
+{
+    match made {
+        Ok(dmabuf) => {
+            data_init.init(buffer, dmabuf);
+        }
+        Err(Failure::Violation(violation)) => disconnect(params, &violation),
+        Err(Failure::Import(reason)) => disconnect(params, &Violation::InvalidWlBuffer(reason)),
+    }
+}
+
+fn disconnect(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
+    use zwp_linux_buffer_params_v1::Error;
+
+    let code = match violation {
+        Violation::AlreadyUsed => Error::AlreadyUsed,
+        Violation::PlaneIdx(_) => Error::PlaneIdx,
+        Violation::PlaneSet(_) => Error::PlaneSet,
+        Violation::Incomplete { .. } => Error::Incomplete,
+        Violation::InvalidFormat(_) => Error::InvalidFormat,
+        Violation::InvalidDimensions { .. } => Error::InvalidDimensions,
+        Violation::OutOfBounds { .. } => Error::OutOfBounds,
+        Violation::InvalidWlBuffer(_) => Error::InvalidWlBuffer,
+    };
+    warn!("disconnecting the client of {}: {violation}", params.id());
+    params.post_error(code, violation.to_string());
+}
+
+impl<D> Dispatch<WlBuffer, Dmabuf, D> for DmabufState
+where
+    D: DmabufHandler + Dispatch<WlBuffer, Dmabuf>,
+{
+    fn request(
+        _state: &mut D,
+        _client: &Client,
+        _buffer: &WlBuffer,
+        _request: wl_buffer::Request,
+        _dmabuf: &Dmabuf,
+        _display: &DisplayHandle,
+        _data_init: &mut DataInit<'_, D>,
+    ) {
+        // The one request is destroy.
+    }
+
+    fn destroyed(state: &mut D, client: ClientId, buffer: &WlBuffer, dmabuf: &Dmabuf) {
+        state.dmabuf_state().planes.give_back(&client, dmabuf.num_planes());
+        state.buffer_destroyed(buffer);
+    }
+}

@@ -1,0 +1,210 @@
+//! linux-drm-syncobj-v1: clients name the timeline points that guard their buffers.
+//!
+//! Owns the three protocol objects and the points set since the last commit. The commit-time rules are
+//! [`crate::surface::validate`]; waiting and signalling are `fence/`.
+
+use std::{os::fd::AsFd, sync::Arc};
+
+use smithay::reexports::{
+    wayland_protocols::wp::linux_drm_syncobj::v1::server::{
+        wp_linux_drm_syncobj_manager_v1::{self as manager, WpLinuxDrmSyncobjManagerV1},
+        wp_linux_drm_syncobj_surface_v1::{self as syncobj_surface, WpLinuxDrmSyncobjSurfaceV1},
+        wp_linux_drm_syncobj_timeline_v1::{self as timeline, WpLinuxDrmSyncobjTimelineV1},
+    },
+    wayland_server::{
+        Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource, Weak, backend::ClientId,
+        protocol::wl_surface::WlSurface,
+    },
+};
+
+use super::{
+    ClientState,
+    commit::{self, with_sync},
+};
+use crate::{
+    compositor::Compositor,
+    fence::timeline::{Point, Timeline},
+    surface::Violation,
+};
+
+/// How many timelines one client may have imported at a time (I8). Mesa uses one per swapchain image and one per
+/// queue; each costs a kernel handle.
+pub const MAX_TIMELINES: usize = 1024;
+
+/// Announces the global; only where a device can import timelines and report their points through eventfds.
+pub fn create_global(display: &DisplayHandle) {
+    display.create_global::<Compositor, WpLinuxDrmSyncobjManagerV1, ()>(1, ());
+}
+
+/// What stands behind a `wp_linux_drm_syncobj_timeline_v1`.
+#[derive(Debug)]
+pub struct Imported {
+    timeline: Timeline,
+    /// One of the client's [`MAX_TIMELINES`].
+    _count: Arc<()>,
+}
+
+/// The points set since the last commit.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// Set by `set_acquire_point`.
+    pub acquire: Option<Point>,
+    /// Set by `set_release_point`.
+    pub release: Option<Point>,
+}
+
+/// The live `wp_linux_drm_syncobj_surface_v1` of a surface.
+#[derive(Debug)]
+pub struct SyncobjSurface {
+    object: Weak<WpLinuxDrmSyncobjSurfaceV1>,
+    pending: Points,
+}
+
+impl SyncobjSurface {
+    /// The protocol object, to post errors on.
+    pub fn object(&self) -> Weak<WpLinuxDrmSyncobjSurfaceV1> {
+        self.object.clone()
+    }
+
+    /// The points for the commit that happens now; the next one starts with none.
+    pub fn take_points(&mut self) -> Points {
+        std::mem::take(&mut self.pending)
+    }
+}
+
+/// Posts the error that stands for `violation`.
+pub fn post(object: &WpLinuxDrmSyncobjSurfaceV1, violation: Violation) {
+    let code = match violation {
+        Violation::UnsupportedBuffer => syncobj_surface::Error::UnsupportedBuffer,
+        Violation::NoBuffer => syncobj_surface::Error::NoBuffer,
+        Violation::NoAcquirePoint => syncobj_surface::Error::NoAcquirePoint,
+        Violation::NoReleasePoint => syncobj_surface::Error::NoReleasePoint,
+        Violation::ConflictingPoints => syncobj_surface::Error::ConflictingPoints,
+    };
+    object.post_error(code, violation.to_string());
+}
+
+impl GlobalDispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
+    fn bind(
+        _state: &mut Self,
+        _display: &DisplayHandle,
+        _client: &Client,
+        resource: New<WpLinuxDrmSyncobjManagerV1>,
+        _data: &(),
+        init: &mut DataInit<'_, Self>,
+    ) {
+        init.init(resource, ());
+    }
+}
+
+impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
+    fn request(
+        state: &mut Self,
+        client: &Client,
+        object: &WpLinuxDrmSyncobjManagerV1,
+        request: manager::Request,
+        _data: &(),
+        display: &DisplayHandle,
+        init: &mut DataInit<'_, Self>,
+    ) {
+        match request {
+            manager::Request::GetSurface { id, surface } => {
+                if with_sync(&surface, |sync| sync.explicit.is_some()) {
+                    object.post_error(
+                        manager::Error::SurfaceExists,
+                        format!("{} already has a wp_linux_drm_syncobj_surface_v1", surface.id()),
+                    );
+                    return;
+                }
+                let syncobj = init.init(id, surface.downgrade());
+                let explicit = SyncobjSurface { object: syncobj.downgrade(), pending: Points::default() };
+                with_sync(&surface, |sync| sync.explicit = Some(explicit));
+            }
+            manager::Request::ImportTimeline { id, fd } => {
+                let imported =
+                    state.globals.syncobj.as_ref().map(|device| Timeline::import(device, fd.as_fd()));
+                match imported {
+                    Some(Ok(timeline)) => {
+                        let count = ClientState::of(client)
+                            .map(|client| client.timelines.clone())
+                            .unwrap_or_default();
+                        // Ours in `ClientState`, the one just made, and one for each that was imported before.
+                        let exhausted = Arc::strong_count(&count) > MAX_TIMELINES + 1;
+                        init.init(id, Imported { timeline, _count: count });
+                        if exhausted {
+                            let reason =
+                                format!("{MAX_TIMELINES} timelines are imported; no more are accepted");
+                            commit::kill(display, client, &reason);
+                        }
+                    }
+                    Some(Err(error)) => object.post_error(manager::Error::InvalidTimeline, error.to_string()),
+                    None => {
+                        object.post_error(manager::Error::InvalidTimeline, "no device can import timelines")
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<WpLinuxDrmSyncobjTimelineV1, Imported> for Compositor {
+    fn request(
+        _state: &mut Self,
+        _client: &Client,
+        _object: &WpLinuxDrmSyncobjTimelineV1,
+        _request: timeline::Request,
+        _data: &Imported,
+        _display: &DisplayHandle,
+        _init: &mut DataInit<'_, Self>,
+    ) {
+        // `destroy` is all there is: points that were set keep the timeline alive.
+    }
+}
+
+impl Dispatch<WpLinuxDrmSyncobjSurfaceV1, Weak<WlSurface>> for Compositor {
+    fn request(
+        _state: &mut Self,
+        _client: &Client,
+        object: &WpLinuxDrmSyncobjSurfaceV1,
+        request: syncobj_surface::Request,
+        surface: &Weak<WlSurface>,
+        _display: &DisplayHandle,
+        _init: &mut DataInit<'_, Self>,
+    ) {
+        let set = |timeline: &WpLinuxDrmSyncobjTimelineV1, hi: u32, lo: u32, put: fn(&mut Points, Point)| {
+            let Ok(surface) = surface.upgrade() else {
+                object.post_error(syncobj_surface::Error::NoSurface, "the wl_surface was destroyed");
+                return;
+            };
+            let Some(imported) = timeline.data::<Imported>() else { return };
+            let point = imported.timeline.point(u64::from(hi) << 32 | u64::from(lo));
+            with_sync(&surface, |sync| {
+                if let Some(explicit) = &mut sync.explicit {
+                    put(&mut explicit.pending, point);
+                }
+            });
+        };
+        match request {
+            syncobj_surface::Request::SetAcquirePoint { timeline, point_hi, point_lo } => {
+                set(&timeline, point_hi, point_lo, |points, point| points.acquire = Some(point));
+            }
+            syncobj_surface::Request::SetReleasePoint { timeline, point_hi, point_lo } => {
+                set(&timeline, point_hi, point_lo, |points, point| points.release = Some(point));
+            }
+            _ => {}
+        }
+    }
+
+    fn destroyed(
+        _state: &mut Self,
+        _client: ClientId,
+        _object: &WpLinuxDrmSyncobjSurfaceV1,
+        surface: &Weak<WlSurface>,
+    ) {
+        // The surface is implicitly synchronised again; a new object may come. Committed points stay honoured.
+        if let Ok(surface) = surface.upgrade() {
+            with_sync(&surface, |sync| sync.explicit = None);
+        }
+    }
+}
