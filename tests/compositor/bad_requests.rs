@@ -1,0 +1,193 @@
+//! Requests that no well-behaved client makes: each ends its client at most, and never the compositor or anybody else.
+
+use wayland_client::protocol::{wl_subcompositor, wl_surface};
+use wayland_protocols::wp::viewporter::client::wp_viewport::{self, WpViewport};
+use wayland_protocols::wp::viewporter::client::wp_viewporter::{self, WpViewporter};
+
+use crate::fixture::Log;
+use crate::setup::{App, Clock, SIZE, Window, desk};
+
+fn viewport(app: &mut App, window: &Window) -> (WpViewporter, WpViewport) {
+    let viewporter: WpViewporter = app.client.bind(1);
+    let viewport = viewporter.get_viewport(&window.surface, &app.client.handle(), Log::default());
+    (viewporter, viewport)
+}
+
+#[test]
+fn a_viewport_of_no_size_is_refused() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    for (width, height) in [(0, 1), (1, 0), (-1, 1), (-2, -2), (i32::MIN, i32::MAX)] {
+        let mut app = App::new(&desk);
+        let window = app.window();
+        let (_, viewport) = viewport(&mut app, &window);
+        viewport.set_destination(width, height);
+        app.client.expect_protocol_error(&viewport, wp_viewport::Error::BadValue);
+        clock.tick();
+    }
+    for source in [(-0.5, 0.0, 1.0, 1.0), (0.0, -1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, -2.0)]
+    {
+        let mut app = App::new(&desk);
+        let window = app.window();
+        let (_, viewport) = viewport(&mut app, &window);
+        viewport.set_source(source.0, source.1, source.2, source.3);
+        app.client.expect_protocol_error(&viewport, wp_viewport::Error::BadValue);
+        clock.tick();
+    }
+}
+
+#[test]
+fn a_viewport_must_lie_in_its_buffer() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
+    for (x, y, w, h, error) in [
+        (0.0, 0.0, width, height, None),
+        (width - 1.0, 0.0, 1.0, height, None),
+        (0.0, 0.0, width + 1.0, height, Some(wp_viewport::Error::OutOfBuffer)),
+        (1.0, 0.0, width, height, Some(wp_viewport::Error::OutOfBuffer)),
+        (8_388_607.0, 0.0, 8_388_607.0, 8_388_607.0, Some(wp_viewport::Error::OutOfBuffer)),
+        (0.0, 0.0, 1.5, 1.0, Some(wp_viewport::Error::BadSize)),
+    ] {
+        let mut app = App::new(&desk);
+        let window = app.window();
+        let (_, viewport) = viewport(&mut app, &window);
+        viewport.set_source(x, y, w, h);
+        let shown = app.show(&window.surface, &app.shm_buffer());
+        match error {
+            None => app.until_shown(&shown),
+            Some(error) => drop(app.client.expect_protocol_error(&viewport, error)),
+        }
+        clock.tick();
+    }
+}
+
+#[test]
+fn a_surface_as_large_as_numbers_go_is_shown_and_hurts_nobody() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (_, viewport) = viewport(&mut app, &window);
+    viewport.set_destination(i32::MAX, i32::MAX);
+    window.xdg_surface.set_window_geometry(i32::MIN, i32::MIN, i32::MAX, i32::MAX);
+    app.show(&window.surface, &app.shm_buffer());
+    app.client.expect_no_error();
+    clock.tick();
+    app.client.expect_no_error();
+}
+
+#[test]
+fn one_surface_has_one_viewport() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (viewporter, _viewport) = viewport(&mut app, &window);
+    viewporter.get_viewport(&window.surface, &app.client.handle(), Log::default());
+    // smithay 0.7 posts it on the wl_surface, not on the wp_viewporter.
+    app.client.expect_protocol_error(&window.surface, wp_viewporter::Error::ViewportExists);
+}
+
+#[test]
+fn a_scale_must_be_positive_and_a_huge_one_hurts_nobody() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    for scale in [0, -1, i32::MIN] {
+        let mut app = App::new(&desk);
+        let window = app.window();
+        window.surface.set_buffer_scale(scale);
+        app.client.expect_protocol_error(&window.surface, wl_surface::Error::InvalidScale);
+        clock.tick();
+    }
+    let mut app = App::new(&desk);
+    let window = app.window();
+    window.surface.set_buffer_scale(i32::MAX);
+    app.show(&window.surface, &app.shm_buffer());
+    app.client.roundtrip();
+    clock.tick();
+}
+
+#[test]
+fn damage_and_regions_of_any_size_hurt_nobody() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let extremes = [i32::MIN, -1, 0, 1, i32::MAX];
+    let region = app.compositor.create_region(&app.client.handle(), Log::default());
+    for a in extremes {
+        for b in extremes {
+            window.surface.damage(a, a, b, b);
+            window.surface.damage_buffer(a, b, b, a);
+            region.add(a, b, b, a);
+            region.subtract(b, b, a, a);
+        }
+    }
+    window.surface.set_opaque_region(Some(&region));
+    window.surface.set_input_region(Some(&region));
+    window.surface.offset(i32::MIN, i32::MAX);
+    let shown = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&shown);
+    clock.tick();
+}
+
+#[test]
+fn a_subsurface_may_stand_anywhere() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    for (x, y) in [(i32::MAX, i32::MAX), (i32::MIN, i32::MIN), (0, 0)] {
+        let (child, subsurface) = app.subsurface(&window.surface);
+        let (grandchild, below) = app.subsurface(&child);
+        subsurface.set_position(x, y);
+        below.set_position(x, y);
+        app.show(&grandchild, &app.shm_buffer());
+        app.show(&child, &app.shm_buffer());
+    }
+    let shown = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&shown);
+    clock.tick();
+}
+
+#[test]
+fn a_surface_cannot_be_its_own_parent_or_its_childs() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let surface = app.surface();
+    app.subsurface(&surface);
+    let handle = app.client.handle();
+    app.subcompositor.get_subsurface(&surface, &surface, &handle, Log::default());
+    let subcompositor = app.subcompositor.clone();
+    app.client.expect_protocol_error(&subcompositor, wl_subcompositor::Error::BadSurface);
+    clock.tick();
+
+    let mut app = App::new(&desk);
+    let parent = app.surface();
+    let (child, _) = app.subsurface(&parent);
+    let handle = app.client.handle();
+    app.subcompositor.get_subsurface(&parent, &child, &handle, Log::default());
+    let subcompositor = app.subcompositor.clone();
+    app.client.expect_protocol_error(&subcompositor, wl_subcompositor::Error::BadSurface);
+    clock.tick();
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_everything_leaves_nothing_behind() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, _) = app.subsurface(&window.surface);
+    app.show(&child, &app.shm_buffer());
+    let shown = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&shown);
+    app.show(&child, &app.shm_buffer());
+    window.surface.attach(Some(&app.shm_buffer()), 0, 0);
+    app.client.roundtrip();
+    drop(app);
+    clock.tick();
+    let before = desk.server_mut().state().globals.surfaces().len();
+    assert_eq!(before, 1, "the clock's");
+}

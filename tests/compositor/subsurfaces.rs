@@ -1,0 +1,96 @@
+//! Trees of surfaces: what is applied with what.
+
+use fencepost::surface::queue::MAX_QUEUED_COMMITS;
+
+use crate::setup::{App, Clock, Fate, NO_MEMORY, desk, releases};
+
+#[test]
+fn a_synchronised_child_is_shown_with_its_parents_commit() {
+    let desk = desk();
+    let (mut app, mut clock) = (App::new(&desk), Clock::new(&desk));
+    let window = app.window();
+    let (child, _subsurface) = app.subsurface(&window.surface);
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+    let held = app.show(&child, &app.shm_buffer());
+    app.client.expect_no_error();
+    clock.tick();
+    assert_eq!(app.fate(&held), Fate::Waiting);
+    window.surface.commit();
+    app.until_shown(&held);
+}
+
+#[test]
+fn a_desynchronised_child_is_shown_alone() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, subsurface) = app.subsurface(&window.surface);
+    subsurface.set_desync();
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+    let alone = app.show(&child, &app.shm_buffer());
+    app.until_shown(&alone);
+}
+
+#[test]
+fn what_a_child_has_not_committed_is_not_taken_by_its_parents_commit() {
+    let desk = desk();
+    let (mut app, mut clock) = (App::new(&desk), Clock::new(&desk));
+    let window = app.window();
+    let (child, _subsurface) = app.subsurface(&window.surface);
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+
+    let buffer = app.shm_buffer();
+    child.attach(Some(&buffer), 0, 0);
+    child.damage_buffer(0, 0, i32::MAX, i32::MAX);
+    let watched = app.watch(&child);
+    let frame = app.frame(&child);
+    window.surface.commit();
+    app.client.expect_no_error();
+    clock.tick();
+    assert_eq!(app.fate(&watched), Fate::Waiting);
+    assert_eq!(releases(&buffer), 0);
+
+    child.commit();
+    window.surface.commit();
+    app.until_shown(&watched);
+    app.client.until(|| !crate::fixture::events(&frame).is_empty());
+    app.client.until(|| releases(&buffer) == 1);
+}
+
+#[test]
+fn a_child_that_commits_again_gets_each_buffer_back_once() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, _subsurface) = app.subsurface(&window.surface);
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+    let (one, two) = (app.shm_buffer(), app.shm_buffer());
+    let never = app.show(&child, &one);
+    let shown = app.show(&child, &two);
+    app.client.expect_no_error();
+    window.surface.commit();
+    app.until_shown(&shown);
+    assert_eq!(app.fate(&never), Fate::Superseded);
+    assert_eq!((releases(&one), releases(&two)), (1, 1));
+}
+
+#[test]
+fn a_child_that_goes_on_without_its_parent_is_stopped_at_the_bound() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, _subsurface) = app.subsurface(&window.surface);
+    let buffer = app.shm_buffer();
+    for _ in 0..MAX_QUEUED_COMMITS {
+        app.show(&child, &buffer);
+        app.client.roundtrip();
+    }
+    app.client.expect_no_error();
+    app.show(&child, &buffer);
+    let display = app.client.display();
+    app.client.expect_protocol_error(&display, NO_MEMORY);
+}
