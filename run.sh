@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+# Owns the ways to start things in this repository: the compositor, the guest with real KMS, the tests and the checks.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Debian keeps mke2fs out of a user's path.
+PATH=$PATH:/usr/sbin:/sbin
+
+usage() {
+    cat <<'USAGE'
+./run.sh                    start fencepost: a session on this virtual terminal, or the demonstration where there is no
+                            display to take
+./run.sh tty [ARG…]         a session on this virtual terminal (ARGs go to fencepost)
+./run.sh nested             a window in another compositor
+./run.sh headless -- CMD…   fencepost without outputs, with CMD as its client
+./run.sh vm [OPTION…] -- CMD…
+                            CMD as root in a guest with real KMS, dma-bufs, fences and syncobjs; needs no hardware
+    --gpu virgl|none        how the guest's virtio-gpu renders: asynchronously on the host, or on the guest's processor
+    --kms virtio|vkms       the card in FENCEPOST_DRM_DEVICE; vkms has overlay planes and a writeback connector
+    --cpus N                processors of the guest (default: 2 with KVM, 1 without)
+    --timeout S             kill the guest after S seconds and exit with 124 (default: 600)
+./run.sh test [unit|vm]     the tests: those of this machine, those of the guest, or both
+./run.sh check              formatting and lints
+./run.sh bench              the benchmarks
+./run.sh help               this text
+
+In the guest, the repository and cargo's target folder are at the paths they have here, read only. FENCEPOST_EXCHANGE
+names a folder that both sides can write (here: set it to choose the folder). A command that needs udev and seatd goes
+through tests/vm/guest-session; tests/vm/host-request takes screenshots and presses keys.
+
+FENCEPOST_VM_MODE=WxH       the guest's screen (default: 1280x720)
+FENCEPOST_VM_ACCEL=kvm|tcg  how the guest runs (default: KVM where it works)
+FENCEPOST_VM_LOG=FILE       keeps the guest's kernel log
+FENCEPOST_RIG_CACHE=DIR     where the guest's files are kept (default: in the user's cache folder)
+FENCEPOST_RIG_MIRROR=URL    the Debian mirror the guest is made from (default: the one of this machine)
+USAGE
+}
+
+die() {
+    echo "run.sh: $*" >&2
+    exit 1
+}
+
+# What each job needs, as PACKAGE:FILE; a plain FILE is a command to be found, one with a dot is for pkg-config.
+build_needs=(
+    gcc:gcc pkg-config:pkg-config libgbm-dev:gbm.pc libinput-dev:libinput.pc libseat-dev:libseat.pc libudev-dev:libudev.pc
+    libxkbcommon-dev:xkbcommon.pc libdrm-dev:libdrm.pc libpixman-1-dev:pixman-1.pc
+)
+vm_needs=(
+    qemu-system-x86:qemu-system-x86_64 qemu-system-gui:/usr/lib/x86_64-linux-gnu/qemu/ui-sdl.so xvfb:Xvfb
+    libgl1-mesa-dri:/usr/lib/x86_64-linux-gnu/dri/swrast_dri.so imagemagick:import python3:python3
+    mmdebstrap:mmdebstrap debian-archive-keyring:/usr/share/keyrings/debian-archive-keyring.gpg e2fsprogs:mke2fs
+    fakeroot:fakeroot xz-utils:xz util-linux:flock
+)
+# Without root, mmdebstrap maps user ids.
+[[ $EUID -eq 0 ]] || vm_needs+=(uidmap:newuidmap)
+
+has() {
+    case $1 in
+    /*) [[ -e $1 ]] ;;
+    *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# Sees to it that the packages of the needs given are there: by apt-get where there is one, else by saying what is missing.
+require() {
+    local need missing=()
+    for need in "$@"; do
+        has "${need#*:}" || missing+=("${need%%:*}")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    echo "run.sh: missing packages: ${missing[*]}" >&2
+    command -v apt-get >/dev/null || die "install them (the names are Debian's) and try again"
+    local root=(env DEBIAN_FRONTEND=noninteractive)
+    [[ $EUID -eq 0 ]] || root=(sudo "${root[@]}")
+    # A machine that never ran `apt-get update` knows no package.
+    if ! "${root[@]}" apt-get update >&2 ||
+        ! "${root[@]}" apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}" >&2; then
+        die "could not install them"
+    fi
+}
+
+require_cargo() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust as https://rustup.rs says"
+    require "${build_needs[@]}"
+}
+
+target_folder() {
+    echo "${CARGO_TARGET_DIR:-$repo/target}"
+}
+
+build_release() {
+    require_cargo
+    cargo build --release --locked
+}
+
+session() {
+    build_release
+    exec "$(target_folder)/release/fencepost" run --backend kms "$@"
+}
+
+nested() {
+    die "nested comes later: there is no backend yet for a window in another compositor"
+}
+
+headless() {
+    [[ ${1-} == -- && $# -gt 1 ]] || die "usage: ./run.sh headless -- CMD…"
+    build_release
+    exec "$(target_folder)/release/fencepost" run --backend headless "$@"
+}
+
+# The command line that boots the guest, once its files are there.
+vm_command() {
+    require "${vm_needs[@]}"
+    rig=$("$repo/tests/vm/rig-build")
+    vm=(python3 -B "$repo/tests/vm/host.py" --rig "$rig" --repo "$repo")
+}
+
+vm() {
+    [[ " $* " == *" -- "* ]] || die "usage: ./run.sh vm [OPTION…] -- CMD… (./run.sh help lists the options)"
+    vm_command
+    exec "${vm[@]}" "$@"
+}
+
+demo() {
+    require_cargo
+    vm_command
+    cargo build --locked
+    local folder status=0
+    folder=$(mktemp -d -t fencepost-demo.XXXXXX)
+    echo "run.sh: the demonstration, in a guest with real KMS: four clients for ten seconds" >&2
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --timeout 300 -- "$repo/tests/vm/demo-guest" "$(target_folder)/debug/fencepost" || status=$?
+    "$repo/tests/vm/demo-table" "$folder" || status=1
+    exit "$status"
+}
+
+unit_tests() {
+    require_cargo
+    cargo test --locked
+}
+
+# The tests that run in the guest. One line each: the test target of Cargo.toml, then the options of ./run.sh vm.
+vm_suites=(
+    "kms: --gpu virgl"
+    "oracle: --gpu none --kms vkms"
+)
+
+# Builds a test target and prints the path of its program.
+test_program() {
+    cargo test --locked --features guest --test "$1" --no-run --message-format=json | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] == sys.argv[1]:
+        print(message["executable"])
+' "$1"
+}
+
+vm_tests() {
+    require_cargo
+    vm_command
+    local suite target options program failed=()
+    for suite in "${vm_suites[@]}"; do
+        target=${suite%%:*}
+        read -ra options <<<"${suite#*:}"
+        program=$(test_program "$target")
+        echo "run.sh: in the guest: $suite" >&2
+        "${vm[@]}" --die-with-parent "${options[@]}" -- "$program" --test-threads=1 || failed+=("$suite")
+    done
+    [[ ${#failed[@]} -eq 0 ]] || die "failed in the guest: ${failed[*]}"
+}
+
+run_tests() {
+    case ${1-all} in
+    unit) unit_tests ;;
+    vm) vm_tests ;;
+    all)
+        unit_tests
+        vm_tests
+        ;;
+    *) die "no such tests: $1 (unit, vm)" ;;
+    esac
+}
+
+check() {
+    require_cargo
+    require shellcheck:shellcheck
+    cargo fmt --check
+    cargo clippy --all-targets --features guest --locked -- -D warnings
+    shellcheck run.sh .ci/run tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,rig-build,rig-customize}
+}
+
+on_virtual_terminal() {
+    [[ $(tty) == /dev/tty[0-9]* ]] && compgen -G '/dev/dri/card*' >/dev/null
+}
+
+# The main job: a session where there is a screen to take, else the demonstration in the guest.
+start() {
+    if [[ -n ${WAYLAND_DISPLAY-} ]]; then
+        nested
+    elif on_virtual_terminal; then
+        session
+    else
+        demo
+    fi
+}
+
+main() {
+    local job=${1-start}
+    shift || true
+    # Only the guest's command cares where it was started.
+    [[ $job == vm ]] || cd "$repo"
+    case $job in
+    start) start ;;
+    tty) session "$@" ;;
+    nested) nested ;;
+    headless) headless "$@" ;;
+    vm) vm "$@" ;;
+    test) run_tests "$@" ;;
+    check) check ;;
+    bench) die "the benchmarks come later" ;;
+    help | -h | --help) usage ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
+}
+
+main "$@"
