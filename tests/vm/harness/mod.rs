@@ -1,0 +1,198 @@
+//! Starts fencepost and clients as processes of their own in the guest, and reads what they report.
+//!
+//! Owns the processes: what is started here is ended here, also when a test fails.
+
+// Each test program uses what it needs.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// The compositor under test.
+pub const FENCEPOST: &str = env!("CARGO_BIN_EXE_fencepost");
+
+/// How long anything in the emulated guest may take that takes a moment on a real machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that is killed when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Asks it to end, and waits until it has.
+    pub fn end(mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).expect("the process has ended already");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("a process ends", || {
+            status = self.0.try_wait().expect("wait");
+            status.is_some()
+        });
+        status.expect("a status")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended, and then there is nothing to kill.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A number that no other call gives.
+pub fn next_id() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Looks every few milliseconds until it is so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A compositor on KMS, with a seat.
+pub struct Session {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Session {
+    /// Starts fencepost on KMS with `arguments` and waits until it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = PathBuf::from(format!("/run/fencepost-test-{}", next_id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let child = Command::new(root.join("tests/vm/guest-session"))
+            .args([FENCEPOST, "--backend", "kms", "--socket", "wayland-test", "--record"])
+            .arg(folder.join("record.json"))
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env("RUST_LOG", "warn")
+            .spawn()
+            .expect("start the compositor");
+        let session = Self { process: Process(child), folder };
+        wait_until("the compositor listens", || session.folder.join("wayland-test").exists());
+        session
+    }
+
+    /// A command that runs as a client of this compositor.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("XDG_RUNTIME_DIR", &self.folder).env("WAYLAND_DISPLAY", "wayland-test");
+        command
+    }
+
+    /// Starts a client that nobody here wrote.
+    pub fn foreign(&self, program: &str, arguments: &[&str]) -> Process {
+        Process(self.command(program).args(arguments).stdout(Stdio::null()).spawn().expect(program))
+    }
+
+    /// Starts the reference client.
+    pub fn client(&self, arguments: &[&str]) -> Client {
+        let log = self.folder.join(format!("client-{}.json", next_id()));
+        let stdout = fs::File::create(&log).expect("a log");
+        let child = self.command(FENCEPOST).args(["client", "--json"]).args(arguments).stdout(stdout).spawn();
+        Client { process: Process(child.expect("start the client")), log }
+    }
+
+    /// Ends the compositor, which has to go with exit status 0, and gives its record: a list of clients.
+    pub fn end(self) -> Record {
+        let Self { process, folder } = self;
+        let status = process.end();
+        assert!(status.success(), "the compositor ended with {status}");
+        let record = fs::read(folder.join("record.json")).expect("the record");
+        Record(serde_json::from_slice(&record).expect("the record is JSON"))
+    }
+}
+
+/// What the compositor says of its clients.
+pub struct Record(Vec<Value>);
+
+impl Record {
+    /// The entry of a process.
+    pub fn of(&self, pid: u32) -> &Value {
+        let entry = self.0.iter().find(|client| client["pid"] == pid);
+        entry.unwrap_or_else(|| panic!("no client {pid} in {:?}", self.0))
+    }
+}
+
+/// A reference client.
+pub struct Client {
+    process: Process,
+    log: PathBuf,
+}
+
+impl Client {
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Asks it to end, and gives its report.
+    pub fn end(self) -> Report {
+        self.process.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until it has shown all of its frames, and gives its report.
+    pub fn wait(mut self) -> Report {
+        let status = self.process.wait();
+        let text = fs::read_to_string(&self.log).expect("the log");
+        let report =
+            Report(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: {error}: {text}")));
+        assert_eq!(
+            status.success(),
+            report.is_clean(),
+            "the exit status agrees with the report: {:?}",
+            report.0
+        );
+        report
+    }
+}
+
+/// What a reference client says of the compositor.
+#[derive(Debug)]
+pub struct Report(Value);
+
+impl Report {
+    fn is_clean(&self) -> bool {
+        self.0["violations"] == Value::Array(vec![]) && self.0["errors"] == Value::Array(vec![])
+    }
+
+    /// Fails the test if the client accuses the compositor.
+    #[track_caller]
+    pub fn expect_clean(&self) -> &Self {
+        assert!(self.is_clean(), "{:#}", self.0);
+        self
+    }
+
+    /// A number of the report.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> u64 {
+        self.0[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {:#}", self.0))
+    }
+}

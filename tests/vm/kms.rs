@@ -1,0 +1,22 @@
+//! What only a kernel with KMS can show; runs in the rig (`./run.sh test vm`).
+
+// All of this is tests, their helpers too.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+#[path = "../dmabuf/server.rs"]
+mod dmabuf_server;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+mod client;
+mod dmabuf;
+mod fences;
+mod harness;
+mod scanout;
+mod session;

@@ -1,0 +1,160 @@
+//! The compositor as a session on KMS, with clients as processes: what people do with it.
+
+use std::{thread::sleep, time::Duration};
+
+use crate::harness::{Session, wait_until};
+
+/// Long enough for a few dozen frames in the emulated guest.
+const A_WHILE: Duration = Duration::from_secs(8);
+
+fn host(request: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/host-request");
+    let status = std::process::Command::new(script).args(request.split(' ')).status().expect("host-request");
+    assert!(status.success(), "the host did not do: {request}");
+}
+
+#[test]
+fn explicit_and_implicit_gpu_clients_have_nothing_to_complain_about() {
+    let session = Session::start(&[]);
+    let explicit = session.client(&["--sync=explicit", "--source=gpu", "--size=320x240"]);
+    let implicit = session.client(&["--sync=implicit", "--source=gpu", "--size=320x240"]);
+    let pids = (explicit.pid(), implicit.pid());
+    sleep(A_WHILE);
+    for report in [explicit.end(), implicit.end()] {
+        report.expect_clean();
+        assert!(report.number("presented") > 20, "{report:?}");
+        assert!(report.number("released") >= report.number("committed") - 1, "{report:?}");
+    }
+    let record = session.end();
+    assert!(record.of(pids.0)["commits"]["explicit"].as_u64() > Some(20));
+    assert!(record.of(pids.1)["commits"]["implicit"].as_u64() > Some(20));
+    assert_eq!(record.of(pids.0)["commits"]["implicit"].as_u64(), None, "explicit commits are not implicit");
+}
+
+#[test]
+fn buffers_of_the_cpu_are_shown_and_released() {
+    let session = Session::start(&[]);
+    for source in ["heap", "udmabuf"] {
+        for sync in ["explicit", "implicit"] {
+            let (sync, source) = (format!("--sync={sync}"), format!("--source={source}"));
+            let report = session.client(&[&sync, &source, "--size=160x120", "--frames=30"]).wait();
+            report.expect_clean();
+            assert_eq!(report.number("released"), 30, "{sync} {source} {report:?}");
+        }
+    }
+    session.end();
+}
+
+#[test]
+fn clients_nobody_here_wrote_are_shown() {
+    let session = Session::start(&[]);
+    let clients = [
+        ("weston-simple-egl", "implicit", &[][..]),
+        ("weston-simple-dmabuf-egl", "implicit", &[][..]),
+        ("weston-simple-shm", "shm", &[][..]),
+        ("foot", "shm", &["--", "sh", "-c", "while sleep 0.1; do date; done"][..]),
+    ];
+    // One after the other: together they would take the emulated machine longer than anyone waits to start.
+    let pids = clients.map(|(program, kind, arguments)| {
+        let process = session.foreign(program, arguments);
+        let pid = process.pid();
+        sleep(A_WHILE);
+        process.end();
+        (pid, program, kind)
+    });
+    let record = session.end();
+    for (pid, program, kind) in pids {
+        let entry = record.of(pid);
+        assert!(entry["commits"][kind].as_u64() > Some(5), "{program}: {entry}");
+        assert!(entry["presented"].as_u64() > Some(5), "{program}: {entry}");
+    }
+}
+
+/// Presented frames per second of two ready clients, with or without a third whose fences are late.
+fn rate_of_two(session: &Session, late: Option<&[&str]>) -> f64 {
+    let late = late.map(|arguments| session.client(arguments));
+    let ready = ["explicit", "implicit"].map(|sync| {
+        session.client(&[&format!("--sync={sync}"), "--source=heap", "--size=160x120", "--frames=150"])
+    });
+    let rate = ready
+        .map(|client| {
+            let report = client.wait();
+            report.expect_clean();
+            report.number("presented") as f64 * 1000.0 / report.number("duration_ms") as f64
+        })
+        .iter()
+        .sum();
+    if let Some(late) = late {
+        late.end().expect_clean();
+    }
+    rate
+}
+
+#[test]
+fn a_client_whose_fences_are_late_does_not_slow_the_others() {
+    let session = Session::start(&[]);
+    let late = ["--sync=explicit", "--source=heap", "--size=160x120", "--fence-ms=500"];
+    // A B B A: the emulated machine is not equally fast all the time.
+    let before = rate_of_two(&session, None);
+    let with = rate_of_two(&session, Some(&late)) + rate_of_two(&session, Some(&late));
+    let alone = before + rate_of_two(&session, None);
+    assert!(with > 0.95 * alone, "{with} frames per second beside a late client, {alone} without");
+    session.end();
+}
+
+#[test]
+fn a_fence_that_never_signals_stops_its_own_surface_only() {
+    let session = Session::start(&[]);
+    let never = session.client(&[
+        "--sync=explicit",
+        "--source=heap",
+        "--size=160x120",
+        "--fence-ms=never",
+        "--busy-limit-s=2",
+    ]);
+    let other = session.client(&["--sync=explicit", "--source=heap", "--size=160x120", "--frames=100"]);
+    other.wait().expect_clean();
+    drop(never);
+    session.end();
+}
+
+/// The virtual terminal in front.
+fn active_terminal() -> String {
+    std::fs::read_to_string("/sys/class/tty/tty0/active").expect("a virtual terminal").trim().to_owned()
+}
+
+#[test]
+fn switching_the_terminal_away_and_back_loses_nothing() {
+    let session = Session::start(&[]);
+    let home = active_terminal();
+    let client = session.client(&["--sync=explicit", "--source=heap", "--size=160x120", "--frames=250"]);
+    sleep(Duration::from_secs(2));
+    for _ in 0..3 {
+        host("key ctrl-alt-f2");
+        wait_until("another terminal is in front", || active_terminal() == "tty2");
+        sleep(Duration::from_secs(1));
+        host(&format!("key ctrl-alt-f{}", home.trim_start_matches("tty")));
+        wait_until("ours is in front", || active_terminal() == home);
+    }
+    let report = client.wait();
+    report.expect_clean();
+    assert_eq!(report.number("presented") + report.number("discarded"), 250, "{report:?}");
+    session.end();
+}
+
+#[test]
+fn the_end_of_the_compositor_releases_every_buffer() {
+    let session = Session::start(&[]);
+    let client = session.client(&[
+        "--sync=explicit",
+        "--source=heap",
+        "--size=160x120",
+        "--buffers=4",
+        "--fence-ms=300",
+    ]);
+    sleep(Duration::from_secs(4));
+    session.end();
+    let report = client.wait();
+    // A commit that the compositor had not read from the socket was never its to release.
+    assert!(report.number("released") + 1 >= report.number("committed"), "{report:?}");
+}
