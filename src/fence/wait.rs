@@ -12,7 +12,8 @@ use std::time::Duration;
 use calloop::generic::Generic;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
-use tracing::warn;
+use rustix::event::{EventfdFlags, eventfd};
+use tracing::{error, warn};
 
 use super::roles::AcquireFence;
 use super::sync_file::SyncFile;
@@ -55,6 +56,8 @@ impl Drop for Registration {
 enum Subject {
     Point(Point, Until),
     Fence(AcquireFence),
+    /// For callers with an empty list.
+    Nothing,
 }
 
 impl Subject {
@@ -65,7 +68,13 @@ impl Subject {
             Self::Fence(AcquireFence::Point(point)) => Ok(point.eventfd(Until::Signalled)?),
             Self::Fence(AcquireFence::SyncFile(sync_file)) => Ok(sync_file.dup()?),
             Self::Fence(AcquireFence::DmaBufPoll(fd)) => Ok(fd.try_clone()?),
+            Self::Nothing => Ok(eventfd(1, EventfdFlags::CLOEXEC).map_err(io::Error::from)?),
         }
+    }
+
+    /// Whether its fd says for ever what it says once. A dma-buf may get another writer, a timeline be reset by its client.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Fence(AcquireFence::SyncFile(_)))
     }
 
     fn is_over(&self) -> bool {
@@ -73,6 +82,7 @@ impl Subject {
             Self::Point(point, Until::Materialised) => point.status() != Status::Unmaterialised,
             Self::Point(point, Until::Signalled) => point.status().is_done(),
             Self::Fence(fence) => fence.status().is_done(),
+            Self::Nothing => true,
         }
     }
 
@@ -138,8 +148,7 @@ pub fn wait_all<D: 'static>(
         }
     };
     if fences.is_empty() {
-        let timer = timer(handle, Duration::ZERO, || true, one_less)?;
-        return Ok(WaitToken(vec![timer]));
+        return Ok(WaitToken(vec![register(handle, Subject::Nothing, one_less)?]));
     }
     let subjects = fences.iter().cloned().map(|fence| Subject::Fence(AcquireFence::SyncFile(fence)));
     subjects
@@ -157,15 +166,25 @@ fn register<D: 'static>(
         Ok(fd) => fd,
         Err(error) => {
             warn!(%error, "could not wait for a fence; it is polled instead");
-            return timer(handle, POLL_INTERVAL, move || subject.is_over(), done);
+            let pending = Rc::new(RefCell::new(Some((subject, done))));
+            let token = poll(handle, Rc::clone(&pending))?;
+            return Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()));
         }
     };
     // Shared with the callback, which is lost if the source cannot be inserted.
     let pending = Rc::new(RefCell::new(Some((subject, done))));
     let source = Generic::new(fd, Interest::READ, Mode::OneShot);
     let callback = {
-        let pending = Rc::clone(&pending);
+        let (pending, handle) = (Rc::clone(&pending), handle.clone());
         move |_, _: &mut _, data: &mut D| {
+            // The fd has said its only word, and it does not hold any more: the fence has to be looked at.
+            if pending.borrow().as_ref().is_some_and(|(subject, _)| !subject.is_final() && !subject.is_over())
+            {
+                if let Err(error) = poll(&handle, Rc::clone(&pending)) {
+                    error!(%error, "a fence is waited for by nobody");
+                }
+                return Ok(PostAction::Remove);
+            }
             // Done with the cell before the callback runs: it may drop the token, and with it this closure.
             let taken = pending.borrow_mut().take();
             if let Some((subject, done)) = taken {
@@ -179,37 +198,30 @@ fn register<D: 'static>(
         Ok(token) => Ok(registration(handle, token, move || pending.borrow_mut().take().is_some())),
         Err(error) => {
             warn!(error = %error.error, "could not poll a fence; it is looked at by a timer instead");
-            let taken = pending.borrow_mut().take();
-            let Some((subject, done)) = taken else { return Err(WaitError::Timer(error.error)) };
-            timer(handle, POLL_INTERVAL, move || subject.is_over(), done)
+            let token = poll(handle, Rc::clone(&pending))?;
+            Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()))
         }
     }
 }
 
-fn timer<D: 'static>(
+/// Looks at a fence every [`POLL_INTERVAL`] until it is over, or its wait is cancelled.
+fn poll<D: 'static>(
     handle: &LoopHandle<'static, D>,
-    interval: Duration,
-    is_over: impl Fn() -> bool + 'static,
-    done: impl FnOnce(&mut D) + 'static,
-) -> Result<Registration, WaitError> {
-    let pending = Rc::new(RefCell::new(Some((is_over, done))));
-    let callback = {
-        let pending = Rc::clone(&pending);
-        move |_, _: &mut _, data: &mut D| {
-            if pending.borrow().as_ref().is_some_and(|(is_over, _)| !is_over()) {
-                return TimeoutAction::ToDuration(interval);
-            }
-            let taken = pending.borrow_mut().take();
-            if let Some((_, done)) = taken {
-                done(data);
-            }
-            TimeoutAction::Drop
+    pending: Rc<RefCell<Option<(Subject, impl FnOnce(&mut D) + 'static)>>>,
+) -> Result<RegistrationToken, WaitError> {
+    let callback = move |_, _: &mut _, data: &mut D| {
+        if pending.borrow().as_ref().is_some_and(|(subject, _)| !subject.is_over()) {
+            return TimeoutAction::ToDuration(POLL_INTERVAL);
         }
+        let taken = pending.borrow_mut().take();
+        if let Some((_, done)) = taken {
+            done(data);
+        }
+        TimeoutAction::Drop
     };
-    let token = handle
-        .insert_source(Timer::from_duration(interval), callback)
-        .map_err(|error| WaitError::Timer(error.error))?;
-    Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()))
+    handle
+        .insert_source(Timer::from_duration(POLL_INTERVAL), callback)
+        .map_err(|error| WaitError::Timer(error.error))
 }
 
 /// `cancel` says whether the wait was still pending. One that has fired has removed its source, and its
