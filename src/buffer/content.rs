@@ -59,8 +59,8 @@ pub struct Content {
     pub fresh: bool,
     /// The texture is of an older buffer: a new buffer needs a new one even where its client says that nothing changed.
     pub stale: bool,
-    /// What the renderer made of the picture, and up to which damage.
-    pub texture: Option<(GlesTexture, CommitCounter)>,
+    /// What the renderer made of the picture.
+    pub texture: Option<Imported>,
     damage: DamageBag<i32, Buffer>,
 }
 
@@ -80,6 +80,35 @@ impl Default for Content {
         }
     }
 }
+
+/// A picture as a texture.
+#[derive(Debug)]
+pub struct Imported {
+    /// The texture.
+    pub texture: GlesTexture,
+    /// The damage that it contains.
+    pub seen: CommitCounter,
+    /// What it is made of.
+    pub from: Origin,
+}
+
+/// What a texture is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client's dma-buf itself: it shows whatever the buffer contains.
+    Import,
+    /// A copy of a dma-buf.
+    Copy,
+    /// A copy of shared memory, kept up to date by its damage.
+    Shm,
+}
+
+/// How many damage rectangles are kept apart; beyond that their bounding box is as good.
+const MAX_DAMAGE: usize = 16;
+
+/// How many rectangles an opaque region may have to be believed. It only saves drawing, and costs time with every
+/// rectangle.
+const MAX_OPAQUE: usize = 32;
 
 /// What an applied commit does to the buffer.
 #[derive(Debug)]
@@ -124,20 +153,21 @@ impl Content {
         let view = view(states, full);
         if attached {
             let bounds = Rectangle::from_size(picture.size);
-            self.damage.add(damage.into_iter().filter_map(|damage| {
-                match damage {
-                    Damage::Buffer(rect) => rect.intersection(bounds),
-                    Damage::Surface(rect) => to_unscaled(rect, &view)
+            let rects = damage.into_iter().filter_map(|damage| match damage {
+                Damage::Buffer(rect) => rect.intersection(bounds),
+                Damage::Surface(rect) => {
+                    to_unscaled(rect.intersection(Rectangle::from_size(view.dst))?, &view)
                         .to_i32_up()
                         .to_buffer(self.scale, self.transform, &full)
-                        .intersection(bounds),
+                        .intersection(bounds)
                 }
-            }));
+            });
+            self.damage.add(few(rects.collect()));
         }
         self.opaque = match &attributes.opaque_region {
             _ if !picture.has_alpha => vec![Rectangle::from_size(view.dst)],
-            Some(region) => flatten(region, view.dst),
-            None => Vec::new(),
+            Some(region) if region.rects.len() <= MAX_OPAQUE => flatten(region, view.dst),
+            Some(_) | None => Vec::new(),
         };
         self.view.replace(view) != Some(view) || changed
     }
@@ -177,6 +207,14 @@ fn to_unscaled(rect: Rectangle<i32, Logical>, view: &View) -> Rectangle<f64, Log
     let mut rect = rect.to_f64().upscale((src.w / dst.w, src.h / dst.h));
     rect.loc += view.src.loc;
     rect
+}
+
+/// At most [`MAX_DAMAGE`] rectangles that cover `rects`.
+fn few(rects: Vec<Rectangle<i32, Buffer>>) -> Vec<Rectangle<i32, Buffer>> {
+    if rects.len() <= MAX_DAMAGE {
+        return rects;
+    }
+    rects.into_iter().reduce(Rectangle::merge).into_iter().collect()
 }
 
 /// The rectangles of a region within a surface of `size`, without overlaps.

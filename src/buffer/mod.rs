@@ -15,7 +15,7 @@ use smithay::{
     wayland::shm,
 };
 
-use crate::fence::sync_file::SyncFile;
+use crate::fence::{implicit::Planes, sync_file::SyncFile};
 
 pub use release::{Release, Releases};
 
@@ -26,11 +26,20 @@ pub type Lease = lease::Lease<UseFence, Release>;
 /// Where the releases of client buffers gather.
 pub type Ledger = lease::Ledger<UseFence, Release>;
 
+/// What stands behind a `wl_buffer` of linux-dmabuf.
+#[derive(Debug)]
+pub struct ClientDmabuf {
+    /// The buffer.
+    pub dmabuf: Dmabuf,
+    /// The dma-bufs behind its planes, looked at once.
+    pub planes: Planes,
+}
+
 /// A buffer that a client can attach.
 #[derive(Clone, Debug)]
 pub enum ClientBuffer {
-    /// A buffer of linux-dmabuf.
-    Dmabuf(Dmabuf),
+    /// A buffer of linux-dmabuf, with the dma-bufs behind its planes for their implicit fences.
+    Dmabuf(Dmabuf, Planes),
     /// A buffer of `wl_shm`.
     Shm(WlBuffer),
 }
@@ -38,10 +47,10 @@ pub enum ClientBuffer {
 impl ClientBuffer {
     /// What stands behind `buffer`, with its size and whether its alpha counts; `None` for a buffer of no
     /// protocol that we offer.
-    pub fn of(buffer: &WlBuffer, dmabuf: Option<&Dmabuf>) -> Option<(Self, Size<i32, Buffer>, bool)> {
-        if let Some(dmabuf) = dmabuf {
+    pub fn of(buffer: &WlBuffer, dmabuf: Option<&ClientDmabuf>) -> Option<(Self, Size<i32, Buffer>, bool)> {
+        if let Some(ClientDmabuf { dmabuf, planes }) = dmabuf {
             let has_alpha = has_alpha(dmabuf.format().code);
-            return Some((Self::Dmabuf(dmabuf.clone()), dmabuf.size(), has_alpha));
+            return Some((Self::Dmabuf(dmabuf.clone(), planes.clone()), dmabuf.size(), has_alpha));
         }
         let data = shm::with_buffer_contents(buffer, |_, _, data| data).ok()?;
         let has_alpha = shm::shm_format_to_fourcc(data.format).is_none_or(has_alpha);

@@ -3,12 +3,14 @@
 //! Owns the releases that wait in the event loop, and the `wl_buffer.release` events. How a release is carried out,
 //! and what happens when that fails, is [`crate::fence::release`]'s decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use calloop::LoopHandle;
-use smithay::reexports::wayland_server::{Client, Resource, protocol::wl_buffer::WlBuffer};
+use smithay::reexports::wayland_server::{
+    Client, Resource, backend::ObjectId, protocol::wl_buffer::WlBuffer,
+};
 
-use super::{Ledger, UseFence};
+use super::{Lease, Ledger, UseFence};
 use crate::{
     fence::{
         Fence,
@@ -46,6 +48,9 @@ pub struct Releases {
     ledger: Ledger,
     waiting: BTreeMap<u64, Waiting>,
     last: u64,
+    /// How many commits of implicit sync still use each buffer: `wl_buffer.release` says that all of them are done, while
+    /// a release point belongs to one commit.
+    used: HashMap<ObjectId, u32>,
 }
 
 /// The point of a client can no longer be signalled: the client would wait for ever, so it has to go.
@@ -58,9 +63,23 @@ pub struct Lost {
 }
 
 impl Releases {
-    /// Where leases leave what is due.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// Takes on a commit's obligation to release its buffer.
+    pub fn lease(&mut self, release: Release) -> Lease {
+        if is_implicit(&release.target) {
+            let commits = self.used.entry(release.buffer.id()).or_default();
+            *commits = commits.saturating_add(1);
+        }
+        Lease::new(release, &self.ledger)
+    }
+
+    /// One commit of implicit sync no longer uses the buffer; the client is told when none does.
+    fn tell(&mut self, buffer: &WlBuffer) {
+        let Some(commits) = self.used.get_mut(&buffer.id()) else { return };
+        *commits = commits.saturating_sub(1);
+        if *commits == 0 {
+            self.used.remove(&buffer.id());
+            buffer.release();
+        }
     }
 
     /// Settles what has become due, once per turn of the event loop.
@@ -84,7 +103,7 @@ impl Releases {
                 Outcome::Released => {
                     told(&buffer, Released::Now);
                     if implicit {
-                        buffer.release();
+                        self.tell(&buffer);
                     }
                 }
                 Outcome::ByFence(fence) => told(&buffer, Released::ByFence(fence)),
@@ -123,7 +142,7 @@ impl Releases {
             Outcome::Lost(error) => Some(Lost { client: buffer.client(), error }),
             Outcome::Released | Outcome::ByFence(_) | Outcome::Wait { .. } => {
                 if implicit {
-                    buffer.release();
+                    self.tell(&buffer);
                 }
                 None
             }

@@ -295,6 +295,8 @@ impl Compositor {
                 screen.machine.resume(trace::now())
             });
             self.act(index, action);
+            // A frame that was in flight when the session was paused may never flip.
+            self.watch(index);
         }
     }
 

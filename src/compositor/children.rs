@@ -6,10 +6,14 @@ use std::{
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
 /// The children, and the socket that they are to connect to.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     socket: OsString,
+    /// The file descriptors that they may have; `None` for as many as we.
+    fds: Option<Rlimit>,
     main: Option<Child>,
     /// How the main client ended.
     ended: Option<ExitStatus>,
@@ -17,27 +21,35 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Where children are to connect to.
-    pub(super) fn set_socket(&mut self, socket: &OsStr) {
+    /// Where children are to connect to, and how many file descriptors they may have.
+    pub(super) fn inherit(&mut self, socket: &OsStr, fds: Rlimit) {
         self.socket = socket.to_owned();
+        self.fds = Some(fds);
     }
 
-    fn command(&self, program: &OsStr) -> Command {
+    fn start(&self, program: &OsStr, arguments: &[OsString]) -> io::Result<Child> {
         let mut command = Command::new(program);
+        command.args(arguments);
         command.env("WAYLAND_DISPLAY", &self.socket).env_remove("WAYLAND_SOCKET").env_remove("DISPLAY");
-        command
+        let child = command.spawn()?;
+        if let Some(fds) = &self.fds
+            && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, *fds)
+        {
+            tracing::debug!("process {} keeps our limit of file descriptors: {error}", child.id());
+        }
+        Ok(child)
     }
 
     /// Starts the client with which the compositor ends.
     pub(super) fn start_main(&mut self, program: &OsStr, arguments: &[OsString]) -> io::Result<()> {
-        self.main = Some(self.command(program).args(arguments).spawn()?);
+        self.main = Some(self.start(program, arguments)?);
         Ok(())
     }
 
     /// Starts `$TERMINAL`, or foot.
     pub(super) fn start_terminal(&mut self) {
         let terminal = std::env::var_os("TERMINAL").unwrap_or_else(|| "foot".into());
-        match self.command(&terminal).spawn() {
+        match self.start(&terminal, &[]) {
             Ok(child) => {
                 tracing::info!("started {} as process {}", terminal.display(), child.id());
                 self.others.push(child);
@@ -70,11 +82,10 @@ impl Children {
 
     /// Asks the main client to end, with its compositor.
     pub(super) fn end(&mut self) {
-        if let Some(child) = &mut self.main {
-            let pid = rustix::process::Pid::from_child(child);
-            if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
-                tracing::debug!("the client has ended already: {error}");
-            }
+        if let Some(child) = &self.main
+            && let Err(error) = kill_process(Pid::from_child(child), Signal::TERM)
+        {
+            tracing::debug!("the client has ended already: {error}");
         }
     }
 }

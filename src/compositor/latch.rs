@@ -29,6 +29,7 @@ use crate::{
     render::{Renderer, element::Element},
     shell::tree,
     trace,
+    wayland::ClientState,
 };
 
 /// How long a commit may take to flip before it is given up: longer than any fence of the kernel's takes when all is well.
@@ -77,9 +78,9 @@ impl Scene {
                 self.leases.extend(content.picture.as_ref().and_then(|picture| picture.lease.clone()));
             }
             self.surfaces.push(surface.clone());
+            let mut cached = states.cached_state.get::<PresentationFeedbackCachedState>();
+            self.feedback.append(&mut cached.current().callbacks);
         });
-        let mut cached = states.cached_state.get::<PresentationFeedbackCachedState>();
-        self.feedback.append(&mut cached.current().callbacks);
     }
 }
 
@@ -134,18 +135,22 @@ impl Compositor {
         });
         screen.set_shown(&scene.surfaces);
         match outcome {
-            Outcome::Submitted => {
+            // A frame that was not accepted is drawn again, and shows the same contents.
+            Outcome::Submitted | Outcome::Retry | Outcome::Lost => {
                 screen.in_flight.extend(scene.feedback);
-                screen.presenting = scene.fresh.iter().map(Resource::downgrade).collect();
+                screen.presenting.extend(scene.fresh.iter().map(Resource::downgrade));
             }
             // The same picture is on the screen already, since the last flip.
             Outcome::NothingToDraw => present(screen, scene.feedback, trace::now(), 0, Kind::empty()),
-            Outcome::Retry | Outcome::Lost => {
-                screen.canvas.forget();
-                scene.feedback.into_iter().for_each(PresentationFeedbackCallback::discarded);
-            }
         }
-        let action = screen.machine.latched(outcome, trace::now());
+        if matches!(outcome, Outcome::Retry | Outcome::Lost) {
+            screen.canvas.forget();
+        }
+        let mut action = screen.machine.latched(outcome, trace::now());
+        if !callbacks && scene.surfaces.iter().any(wants_callback) {
+            // They came with a commit of this refresh, whose callbacks were sent before.
+            action = screen.machine.callback_wanted(trace::now()).or(action);
+        }
         if outcome == Outcome::Submitted {
             self.watch(index);
         }
@@ -194,7 +199,7 @@ impl Compositor {
 
     /// Sets the watchdog on an output, unless it is set already: it looks once in [`FLIP_LIMIT`] while frames go out,
     /// and never on an idle output.
-    fn watch(&mut self, index: usize) {
+    pub(super) fn watch(&mut self, index: usize) {
         let Some(screen) = self.screens.get_mut(index).filter(|screen| !screen.watched) else { return };
         let inserted =
             self.handle.insert_source(Timer::from_duration(FLIP_LIMIT), move |_, (), state: &mut Self| {
@@ -250,12 +255,18 @@ impl Compositor {
         let at = flipped.at;
         present(screen, callbacks, at, flipped.sequence.into(), flags);
         for surface in screen.presenting.drain(..).filter_map(|surface| surface.upgrade().ok()) {
-            self.record.presented(surface.client().as_ref());
+            self.record.presented(ClientState::pid(surface.client().as_ref()));
         }
         screen.write_back();
         let action = screen.machine.flipped(at, trace::now());
         self.act(index, action);
     }
+}
+
+fn wants_callback(surface: &WlSurface) -> bool {
+    smithay::wayland::compositor::with_states(surface, |states| {
+        !states.cached_state.get::<SurfaceAttributes>().current().frame_callbacks.is_empty()
+    })
 }
 
 fn present(

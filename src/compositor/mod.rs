@@ -8,6 +8,7 @@ mod latch;
 mod pointer;
 mod screen;
 mod seat;
+mod socket;
 mod start;
 mod writeback;
 
@@ -16,7 +17,7 @@ use smithay::{
     backend::allocator::dmabuf::Dmabuf,
     input::Seat,
     reexports::wayland_server::{
-        DisplayHandle,
+        DisplayHandle, Resource,
         protocol::{wl_output::WlOutput, wl_surface::WlSurface},
     },
     utils::{Logical, Rectangle},
@@ -27,7 +28,7 @@ use crate::{
     render::{Renderer, texture::ImportError},
     shell::{Mapping, Shell},
     trace::Record,
-    wayland::{Globals, commit::Applied},
+    wayland::{ClientState, Globals, commit::Effect, disconnect},
 };
 use backend::Backend;
 pub use backend::Kind;
@@ -69,7 +70,7 @@ pub struct Compositor {
 
 impl Compositor {
     /// A surface's pending state was applied.
-    pub(crate) fn surface_applied(&mut self, surface: &WlSurface, applied: Applied) {
+    pub(crate) fn surface_applied(&mut self, surface: &WlSurface, effect: Effect) {
         self.shell.popups.commit(surface);
         self.configure_initially(surface);
         match self.shell.committed(surface) {
@@ -85,12 +86,12 @@ impl Compositor {
                 self.focus_topmost();
                 self.scene_changed();
             }
-            Mapping::Unchanged => self.surface_changed(surface, applied),
+            Mapping::Unchanged => self.surface_changed(surface, effect),
         }
     }
 
     /// Tells the outputs that show the surface.
-    fn surface_changed(&mut self, surface: &WlSurface, applied: Applied) {
+    fn surface_changed(&mut self, surface: &WlSurface, effect: Effect) {
         let shown = self.shell.window_of(surface).map(crate::shell::Window::frame);
         for index in 0..self.screens.len() {
             let Some(screen) = self.screens.get_mut(index) else { continue };
@@ -99,10 +100,10 @@ impl Compositor {
                 continue;
             }
             let now = crate::trace::now();
-            let action = match applied {
-                Applied::Changed => screen.machine.damaged(now),
-                Applied::CallbacksOnly => screen.machine.callback_wanted(now),
-                Applied::Nothing => None,
+            let action = match effect {
+                Effect::Changed => screen.machine.damaged(now),
+                Effect::CallbacksOnly => screen.machine.callback_wanted(now),
+                Effect::Nothing => None,
             };
             self.act(index, action);
         }
@@ -158,7 +159,7 @@ impl Compositor {
                 let lost = state.releases.finish(key);
                 state.disconnect(lost);
             },
-            |buffer, told| record.released(buffer, told),
+            |buffer, told| record.released(ClientState::pid(buffer.client().as_ref()), told),
         );
         self.disconnect(lost);
         if let Err(error) = self.display.flush_clients() {
@@ -171,7 +172,7 @@ impl Compositor {
         for Lost { client, error } in lost {
             tracing::warn!("a release point could not be signalled: {error}");
             if let Some(client) = client {
-                crate::wayland::kill(&self.display, &client, &error);
+                disconnect::failed(&self.display, &client, &error);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         frame::{FrameMachine, Outcome},
         kms::swapchain::BufferError,
     },
-    render::{self, Canvas, Renderer, element::Element},
+    render::{self, Canvas, Drawn, Renderer, element::Element},
     trace,
 };
 
@@ -111,17 +111,23 @@ impl Screen {
         &mut self,
         renderer: &mut Renderer,
         elements: &[Element],
-        reads_until: impl FnOnce(&SyncFile),
+        reads_until: impl Fn(&SyncFile),
     ) -> (Outcome, Option<Duration>) {
+        let noted = |drawn: Option<Drawn>| {
+            if let Some(fence) = drawn.as_ref().and_then(|drawn| drawn.fence.as_ref()) {
+                reads_until(fence.as_consumer());
+            }
+            drawn
+        };
         let drawn = self.head.next_slot().map_err(DrawError::Slot).and_then(|mut slot| {
             let age = slot.age();
             let drawn = match slot.target().map_err(DrawError::Target)? {
                 Target::Dmabuf(dmabuf) => {
-                    renderer.draw(&mut self.canvas, &mut dmabuf.clone(), age, elements)?
+                    noted(renderer.draw(&mut self.canvas, &mut dmabuf.clone(), age, elements)?)
                 }
-                Target::Own => renderer.draw_own(&mut self.canvas, age, elements)?,
+                Target::Own => noted(renderer.draw_own(&mut self.canvas, age, elements)?),
                 Target::Pixels(mut pixels) => {
-                    let drawn = renderer.draw_own(&mut self.canvas, 1, elements)?;
+                    let drawn = noted(renderer.draw_own(&mut self.canvas, 1, elements)?);
                     if drawn.is_some() {
                         renderer.read(&mut self.canvas, |y, row| pixels.write_row(y, row))?;
                     }
@@ -138,9 +144,6 @@ impl Screen {
                 return (Outcome::Retry, None);
             }
         };
-        if let Some(fence) = &drawn.fence {
-            reads_until(fence.as_consumer());
-        }
         match self.head.commit(slot, drawn.fence, Some(&drawn.damage), trace::now()) {
             Ok(committed) => (Outcome::Submitted, committed.vblank_at),
             Err(error) => {

@@ -20,7 +20,6 @@ use smithay::{
     },
     input::keyboard::XkbConfig,
     reexports::wayland_server::{Display, DisplayHandle},
-    wayland::socket::ListeningSocketSource,
 };
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     backend::{self, Backend, Kind},
     children::Children,
     pointer::Pointer,
+    socket,
 };
 use crate::{
     buffer::Releases,
@@ -40,7 +40,7 @@ use crate::{
     },
     trace::Record,
     wayland::{
-        ClientState, Globals,
+        Globals,
         dmabuf::{DmabufState, Feedback},
     },
 };
@@ -115,7 +115,7 @@ pub enum Error {
     Loop(String),
 }
 
-fn loop_error(error: impl std::fmt::Display) -> Error {
+pub(super) fn loop_error(error: impl std::fmt::Display) -> Error {
     Error::Loop(error.to_string())
 }
 
@@ -133,13 +133,19 @@ pub struct Running {
 /// # Errors
 /// Whatever keeps it from starting; nothing after that.
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let inherited = socket::raise_fd_limit();
     let mut running = Running::start(options)?;
     watch_signals(&running.state.handle)?;
     // Last: whoever finds the socket finds a compositor that is ready.
-    running.listen(open_socket(options.socket.as_deref())?)?;
+    let socket = socket::open(options.socket.as_deref())?;
+    tracing::info!("listening on {}", socket::name(&socket).display());
+    running.state.children.inherit(socket::name(&socket), inherited);
+    socket::listen(&running.state.handle, socket)?;
     running.start_client(&options.client)?;
-    running.event_loop.run(None, &mut running.state, Compositor::turn).map_err(loop_error)?;
-    Ok(running.end())
+    let ended = running.event_loop.run(None, &mut running.state, Compositor::turn).map_err(loop_error);
+    // Also when the loop has failed: release points are owed whatever happens.
+    let code = running.end();
+    ended.map(|()| code)
 }
 
 impl Running {
@@ -169,13 +175,6 @@ impl Running {
     /// Ends it: every release point is signalled, every client told, the record written.
     pub fn end(self) -> ExitCode {
         self.state.end(self.record.as_deref())
-    }
-
-    fn listen(&mut self, socket: ListeningSocketSource) -> Result<(), Error> {
-        tracing::info!("listening on {}", socket.socket_name().display());
-        self.state.children.set_socket(socket.socket_name());
-        let accept = |stream, (): &mut (), state: &mut Compositor| state.accept(stream);
-        self.state.handle.insert_source(socket, accept).map(drop).map_err(loop_error)
     }
 
     fn start_client(&mut self, command: &[OsString]) -> Result<(), Error> {
@@ -268,14 +267,6 @@ fn find_syncobj(preferred: Option<std::os::fd::OwnedFd>) -> Option<SyncobjDevice
         .ok()
 }
 
-fn open_socket(name: Option<&str>) -> Result<ListeningSocketSource, Error> {
-    let socket = match name {
-        Some(name) => ListeningSocketSource::with_name(name),
-        None => ListeningSocketSource::new_auto(),
-    };
-    socket.map_err(|error| Error::Socket(error.to_string()))
-}
-
 fn dispatch_clients(
     handle: &LoopHandle<'static, Compositor>,
     mut display: Display<Compositor>,
@@ -336,14 +327,6 @@ fn drain(stream: &UnixStream) {
 }
 
 impl Compositor {
-    /// Takes a new client's end of a connection.
-    pub fn accept(&mut self, stream: UnixStream) {
-        match self.display.insert_client(stream, ClientState::new()) {
-            Ok(client) => self.record.connected(&client, &self.display),
-            Err(error) => tracing::warn!("a client could not be accepted: {error}"),
-        }
-    }
-
     /// The end: every release point signalled, every client told, the screen given back.
     fn end(mut self, record: Option<&Path>) -> ExitCode {
         self.release_everything();

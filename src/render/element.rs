@@ -33,8 +33,7 @@ pub struct Element {
 impl Element {
     /// The element of a surface whose origin is at `at` on the output; `None` if it shows nothing.
     pub fn of_content(content: &Content, at: Point<i32, Logical>, scale: Scale<f64>) -> Option<Self> {
-        let (picture, view, (texture, _)) =
-            (content.picture.as_ref()?, content.view?, content.texture.as_ref()?);
+        let (picture, view, imported) = (content.picture.as_ref()?, content.view?, content.texture.as_ref()?);
         let geometry = place(at, view.dst, scale);
         let opaque =
             content.opaque.iter().map(|rect| place(at + rect.loc, rect.size, scale)).filter_map(|rect| {
@@ -44,7 +43,7 @@ impl Element {
             });
         Some(Self {
             id: content.id.clone(),
-            texture: texture.clone(),
+            texture: imported.texture.clone(),
             damage: content.damage(),
             buffer_size: picture.size,
             buffer_scale: content.scale,

@@ -253,6 +253,7 @@ fn render_fence(sync: &SyncPoint) -> Result<Option<RenderFence>, Error> {
     if let Some(fd) = sync.export() {
         return RenderFence::from_fd(fd).map(Some).map_err(|error| Error::Fence(error.to_string()));
     }
-    sync.wait().map_err(|_| Error::Fence("the wait was interrupted".into()))?;
+    // A signal may interrupt the wait; the pass is under way, and what it reads must not be given back before its end.
+    while sync.wait().is_err() {}
     Ok(None)
 }

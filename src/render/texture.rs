@@ -3,6 +3,7 @@
 //! Owns the choice between a GPU import and an upload by the CPU, and the reaction to an import that fails: the surface
 //! keeps its old texture (I7). Must not know surfaces beyond their content.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smithay::{
     backend::{
         allocator::{Buffer as _, Fourcc, Modifier, dmabuf::Dmabuf},
@@ -17,7 +18,10 @@ use smithay::{
 
 use super::Renderer;
 use crate::{
-    buffer::{ClientBuffer, content::Content},
+    buffer::{
+        ClientBuffer,
+        content::{Content, Imported, Origin},
+    },
     sys::{
         dma_buf::{self, Access},
         mapping::Mapping,
@@ -55,6 +59,9 @@ pub enum Unreadable {
     /// It is not one linear plane of a format that textures are uploaded in.
     #[error("format {0:?}, modifier {1:?} is not read by the CPU")]
     Layout(Fourcc, Modifier),
+    /// Somebody has begun to write to it since its commit was applied; reading would wait for that.
+    #[error("it is being written to")]
+    Busy,
     /// The exporter does not let it be mapped, or not for reading.
     #[error("its memory cannot be mapped: {0}")]
     Map(#[from] std::io::Error),
@@ -76,40 +83,57 @@ impl Renderer {
 
     /// Brings the texture of a surface up to date; does nothing if it is.
     ///
-    /// A buffer that the CPU has copied is given back at once: its lease ends here. After an error the surface keeps the
-    /// texture that it had.
+    /// A buffer that the CPU has copied is given back at once: its lease ends here. After an error the surface keeps its
+    /// old texture if that is a copy; the buffer behind any other belongs to its client again, and must not be shown.
     pub fn import(&mut self, states: &SurfaceData, content: &mut Content) -> Result<(), ImportError> {
         if !std::mem::take(&mut content.stale) {
             return Ok(());
         }
-        let damage = content.damage();
-        let Some(picture) = &mut content.picture else { return Ok(()) };
-        let texture = match &picture.buffer {
-            ClientBuffer::Dmabuf(dmabuf) if self.uploaded.contains(&dmabuf.weak()) => {
-                let texture = self.upload(dmabuf)?;
-                picture.lease = None;
-                texture
+        match self.import_picture(states, content) {
+            Ok(imported) => {
+                content.texture = imported;
+                Ok(())
             }
-            ClientBuffer::Dmabuf(dmabuf) => {
-                self.gles.import_dmabuf(dmabuf, None).map_err(ImportError::Egl)?
+            Err(error) => {
+                content.texture.take_if(|texture| texture.from == Origin::Import);
+                Err(error)
+            }
+        }
+    }
+
+    fn import_picture(
+        &mut self,
+        states: &SurfaceData,
+        content: &mut Content,
+    ) -> Result<Option<Imported>, ImportError> {
+        let damage = content.damage();
+        let Some(picture) = &mut content.picture else { return Ok(None) };
+        let (texture, from) = match &picture.buffer {
+            ClientBuffer::Dmabuf(dmabuf, _) if self.uploaded.contains(&dmabuf.weak()) => {
+                (self.upload(dmabuf)?, Origin::Copy)
+            }
+            ClientBuffer::Dmabuf(dmabuf, _) => {
+                (self.gles.import_dmabuf(dmabuf, None).map_err(ImportError::Egl)?, Origin::Import)
             }
             ClientBuffer::Shm(buffer) => {
-                let seen = content.texture.as_ref().map(|(_, seen)| *seen);
+                // smithay keeps one texture per surface for shared memory: what it lacks counts from the last time that
+                // it was the one shown.
+                let seen = content.texture.as_ref().filter(|t| t.from == Origin::Shm).map(|t| t.seen);
                 let changed = damage.damage_since(seen);
                 let whole = [Rectangle::from_size(picture.size)];
                 let changed = changed.as_deref().unwrap_or(&whole);
-                let texture =
-                    self.gles.import_shm_buffer(buffer, Some(states), changed).map_err(ImportError::Shm)?;
-                picture.lease = None;
-                texture
+                let texture = self.gles.import_shm_buffer(buffer, Some(states), changed);
+                (texture.map_err(ImportError::Shm)?, Origin::Shm)
             }
         };
-        content.texture = Some((texture, damage.current_commit()));
-        Ok(())
+        if from != Origin::Import {
+            picture.lease = None;
+        }
+        Ok(Some(Imported { texture, seen: damage.current_commit(), from }))
     }
 
     fn upload(&mut self, dmabuf: &Dmabuf) -> Result<GlesTexture, ImportError> {
-        let pixels = Linear::of(dmabuf)?.read().map_err(Unreadable::Map)?;
+        let pixels = Linear::of(dmabuf)?.read()?;
         self.gles
             .import_memory(&pixels, dmabuf.format().code, dmabuf.size(), false)
             .map_err(ImportError::Upload)
@@ -161,8 +185,15 @@ impl<'a> Linear<'a> {
 
     /// The pixels as tightly packed rows. The exporter makes what devices wrote visible to the CPU between the two
     /// `DMA_BUF_IOCTL_SYNC` calls; the writers' fences were waited for before the commit applied.
-    fn read(&self) -> std::io::Result<Vec<u8>> {
-        let Some(fd) = self.dmabuf.handles().next() else { return Err(rustix::io::Errno::BADF.into()) };
+    fn read(&self) -> Result<Vec<u8>, Unreadable> {
+        let Some(fd) = self.dmabuf.handles().next() else {
+            return Err(Unreadable::Map(rustix::io::Errno::BADF.into()));
+        };
+        // `DMA_BUF_IOCTL_SYNC` would wait for writers that have come since.
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0) {
+            return Err(Unreadable::Busy);
+        }
         let mut pixels = vec![0; self.row_bytes.saturating_mul(self.rows)];
         dma_buf::begin_cpu_access(fd, Access::Read)?;
         let copied = pixels
@@ -170,6 +201,7 @@ impl<'a> Linear<'a> {
             .enumerate()
             .try_for_each(|(row, into)| self.mapping.read(self.offset + row * self.stride, into));
         dma_buf::end_cpu_access(fd, Access::Read)?;
-        copied.map(|()| pixels)
+        copied?;
+        Ok(pixels)
     }
 }

@@ -40,7 +40,8 @@ struct Entry<F, C> {
     id: CommitId,
     waits: Vec<F>,
     open: bool,
-    content: C,
+    /// `None` for a commit that brings no buffer: it takes its turn, and supersedes nothing.
+    content: Option<C>,
 }
 
 /// The queue of one surface; `F` is a fence to wait for, `C` what the commit brings.
@@ -65,7 +66,7 @@ impl<F: Fence, C> Queue<F, C> {
     /// Appends a commit that waits for `waits`.
     ///
     /// Returns its id and whether it is open already, in which case nothing has to be waited for.
-    pub fn push(&mut self, waits: Vec<F>, content: C) -> Result<(CommitId, bool), Overflow> {
+    pub fn push(&mut self, waits: Vec<F>, content: Option<C>) -> Result<(CommitId, bool), Overflow> {
         if self.entries.len() >= MAX_QUEUED_COMMITS {
             return Err(Overflow);
         }
@@ -106,8 +107,8 @@ impl<F: Fence, C> Queue<F, C> {
         let mut content = None;
         let mut superseded = Vec::new();
         while self.entries.front().is_some_and(|entry| entry.id <= id) {
-            if let Some(entry) = self.entries.pop_front() {
-                superseded.extend(content.replace(entry.content));
+            if let Some(newer) = self.entries.pop_front().and_then(|entry| entry.content) {
+                superseded.extend(content.replace(newer));
             }
         }
         Applied { content, superseded }
@@ -135,7 +136,7 @@ impl<F: Fence, C> Queue<F, C> {
 
     /// Drops every commit with what it waits for, and returns the contents, oldest first.
     pub fn clear(&mut self) -> impl Iterator<Item = C> {
-        std::mem::take(&mut self.entries).into_iter().map(|entry| entry.content)
+        std::mem::take(&mut self.entries).into_iter().filter_map(|entry| entry.content)
     }
 }
 
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn a_commit_that_waits_for_nothing_is_open_at_once() {
         let mut queue = Queue::<Sim, _>::default();
-        assert_eq!(queue.push(vec![], 7), Ok((CommitId(1), true)));
+        assert_eq!(queue.push(vec![], Some(7)), Ok((CommitId(1), true)));
         let applied = queue.apply(CommitId(1));
         assert_eq!((applied.content, applied.superseded), (Some(7), vec![]));
         assert!(queue.is_empty());
@@ -181,8 +182,8 @@ mod tests {
     fn a_ready_commit_does_not_overtake_one_that_waits() {
         let mut queue = Queue::default();
         let fence = Sim::pending();
-        assert_eq!(queue.push(vec![fence.clone()], 1), Ok((CommitId(1), false)));
-        assert_eq!(queue.push(vec![], 2), Ok((CommitId(2), false)));
+        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
+        assert_eq!(queue.push(vec![], Some(2)), Ok((CommitId(2), false)));
         assert_eq!(poll(&mut queue), None);
         assert!(!queue.is_open(CommitId(2)));
         fence.signal();
@@ -194,7 +195,7 @@ mod tests {
     fn a_commit_opens_only_when_all_of_its_fences_have_signalled() {
         let mut queue = Queue::default();
         let fences = [Sim::pending(), Sim::pending()];
-        assert_eq!(queue.push(fences.to_vec(), 1), Ok((CommitId(1), false)));
+        assert_eq!(queue.push(fences.to_vec(), Some(1)), Ok((CommitId(1), false)));
         fences[1].signal();
         assert_eq!(poll(&mut queue), None);
         fences[0].signal();
@@ -205,7 +206,7 @@ mod tests {
     fn an_unmaterialised_fence_is_not_ready() {
         let mut queue = Queue::default();
         let fence = Sim(Rc::new(Cell::new(Status::Unmaterialised)));
-        assert_eq!(queue.push(vec![fence.clone()], 1), Ok((CommitId(1), false)));
+        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
         assert_eq!(poll(&mut queue), None);
         fence.signal();
         assert_eq!(poll(&mut queue), Some(CommitId(1)));
@@ -215,7 +216,7 @@ mod tests {
     fn a_fence_that_failed_counts_as_signalled_and_is_told() {
         let mut queue = Queue::default();
         let fence = Sim::pending();
-        assert_eq!(queue.push(vec![fence.clone()], 1), Ok((CommitId(1), false)));
+        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
         fence.0.set(Status::Failed(-5));
         let mut told = vec![];
         assert_eq!(queue.poll(|id, errno| told.push((id, errno))), Some(CommitId(1)));
@@ -226,7 +227,7 @@ mod tests {
     fn contents_replaced_before_they_were_applied_are_handed_back() {
         let mut queue = Queue::<Sim, _>::default();
         for content in 1..=4 {
-            assert!(queue.push(vec![], content).is_ok());
+            assert!(queue.push(vec![], Some(content)).is_ok());
         }
         let applied = queue.apply(CommitId(3));
         assert_eq!((applied.content, applied.superseded), (Some(3), vec![1, 2]));
@@ -234,25 +235,37 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_without_a_buffer_takes_its_turn_and_supersedes_nothing() {
+        let mut queue = Queue::default();
+        let fence = Sim::pending();
+        assert!(queue.push(vec![fence.clone()], Some(1)).is_ok());
+        assert_eq!(queue.push(vec![], None), Ok((CommitId(2), false)));
+        fence.signal();
+        assert_eq!(poll(&mut queue), Some(CommitId(2)));
+        let applied = queue.apply(CommitId(2));
+        assert_eq!((applied.content, applied.superseded), (Some(1), vec![]));
+    }
+
+    #[test]
     fn the_queue_is_bounded_and_recovers_when_it_drains() {
         let mut queue = Queue::default();
         let fence = Sim::pending();
-        assert!(queue.push(vec![fence.clone()], 0).is_ok());
+        assert!(queue.push(vec![fence.clone()], Some(0)).is_ok());
         for content in 1..MAX_QUEUED_COMMITS as u32 {
-            assert!(queue.push(vec![], content).is_ok());
+            assert!(queue.push(vec![], Some(content)).is_ok());
         }
-        assert_eq!(queue.push(vec![], 0), Err(Overflow));
+        assert_eq!(queue.push(vec![], Some(0)), Err(Overflow));
         fence.signal();
         let newest = poll(&mut queue).unwrap();
         assert_eq!(queue.apply(newest).superseded.len(), MAX_QUEUED_COMMITS - 1);
-        assert!(queue.push(vec![], 0).is_ok());
+        assert!(queue.push(vec![], Some(0)).is_ok());
     }
 
     #[test]
     fn fences_that_have_signalled_are_let_go() {
         let mut queue = Queue::default();
         let (first, second) = (Sim::pending(), Sim::pending());
-        assert!(queue.push(vec![first.clone(), second.clone()], 1).is_ok());
+        assert!(queue.push(vec![first.clone(), second.clone()], Some(1)).is_ok());
         first.signal();
         assert_eq!(poll(&mut queue), None);
         assert_eq!(queue.waiting().count(), 1);

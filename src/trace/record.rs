@@ -5,9 +5,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
-use smithay::reexports::wayland_server::{
-    Client, DisplayHandle, Resource, backend::ClientId, protocol::wl_buffer::WlBuffer,
-};
 
 use super::now;
 use crate::fence::{Fence, sync_file::SyncFile};
@@ -81,59 +78,54 @@ pub struct ClientRecord {
 /// The record of a run.
 #[derive(Debug, Default)]
 pub struct Record {
+    /// By process.
     clients: BTreeMap<i32, ClientRecord>,
-    pids: Vec<(ClientId, i32)>,
     /// Releases by fence whose fence has not been seen signalled.
     watched: Vec<(i32, Duration, SyncFile)>,
 }
+
+/// How many processes are recorded.
+const MAX_CLIENTS: usize = 1024;
 
 /// How many fences are watched at most; they are only for the record.
 const MAX_WATCHED: usize = 64;
 
 impl Record {
-    /// A client has connected.
-    pub fn connected(&mut self, client: &Client, display: &DisplayHandle) {
-        let pid = client.get_credentials(display).map_or(0, |credentials| credentials.pid);
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        self.pids.push((client.id(), pid));
-        let record = self.clients.entry(pid).or_default();
-        (record.pid, record.name) = (pid, name.trim().to_owned());
-    }
-
-    fn of(&mut self, client: Option<&Client>) -> Option<&mut ClientRecord> {
-        let id = client?.id();
-        let (_, pid) = self.pids.iter().find(|(known, _)| *known == id)?;
-        self.clients.get_mut(pid)
+    /// A client has connected. Beyond [`MAX_CLIENTS`] processes no more are recorded.
+    pub fn connected(&mut self, pid: i32) {
+        if self.clients.len() < MAX_CLIENTS {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let record = self.clients.entry(pid).or_default();
+            (record.pid, record.name) = (pid, name.trim().to_owned());
+        }
     }
 
     /// A buffer was committed.
-    pub fn committed(&mut self, client: Option<&Client>, kind: SyncKind) {
-        if let Some(record) = self.of(client) {
+    pub fn committed(&mut self, pid: i32, kind: SyncKind) {
+        if let Some(record) = self.clients.get_mut(&pid) {
             *record.commits.entry(kind).or_default() += 1;
         }
     }
 
     /// A commit that was made at `committed_at` is open.
-    pub fn opened(&mut self, client: Option<&Client>, committed_at: Duration) {
+    pub fn opened(&mut self, pid: i32, committed_at: Duration) {
         let wait = now().saturating_sub(committed_at);
-        if let Some(record) = self.of(client) {
+        if let Some(record) = self.clients.get_mut(&pid) {
             record.acquire_wait.add(wait);
         }
     }
 
     /// A surface's content was presented.
-    pub fn presented(&mut self, client: Option<&Client>) {
-        if let Some(record) = self.of(client) {
+    pub fn presented(&mut self, pid: i32) {
+        if let Some(record) = self.clients.get_mut(&pid) {
             record.presented += 1;
         }
     }
 
     /// A release was settled.
-    pub fn released(&mut self, buffer: &WlBuffer, how: Released) {
+    pub fn released(&mut self, pid: i32, how: Released) {
         self.look_at_watched();
-        let client = buffer.client();
-        let Some(record) = self.of(client.as_ref()) else { return };
-        let pid = record.pid;
+        let Some(record) = self.clients.get_mut(&pid) else { return };
         match how {
             Released::Now => {
                 record.released_at_once += 1;

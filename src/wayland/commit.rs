@@ -7,8 +7,6 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ffi::CString,
-    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,15 +19,18 @@ use smithay::{
         Client, DisplayHandle, Resource, Weak,
         protocol::{wl_buffer::WlBuffer, wl_callback::WlCallback, wl_surface::WlSurface},
     },
-    utils::{Buffer, Logical, Size},
+    utils::{Buffer, Logical, Point as Place, Rectangle, Size},
     wayland::compositor::{
-        Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, Damage, SurfaceAttributes,
-        SurfaceData, add_blocker, get_children, is_sync_subsurface, with_states,
+        Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, Damage, SubsurfaceCachedState,
+        SurfaceAttributes, SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface, with_states,
     },
-    wayland::presentation::{PresentationFeedbackCachedState, PresentationFeedbackCallback},
+    wayland::{
+        presentation::{PresentationFeedbackCachedState, PresentationFeedbackCallback},
+        shell::xdg::{SurfaceCachedState as XdgCachedState, XDG_POPUP_ROLE},
+    },
 };
 
-use super::{dmabuf::dmabuf_of, drm_syncobj::SyncobjSurface};
+use super::{ClientState, disconnect, dmabuf::dmabuf_of, drm_syncobj::SyncobjSurface};
 use crate::{
     buffer::{
         ClientBuffer, Lease, Release,
@@ -38,7 +39,6 @@ use crate::{
     compositor::Compositor,
     fence::{
         Fence, Status,
-        implicit::{ImplicitError, Planes},
         release::Target,
         roles::AcquireFence,
         timeline::Point,
@@ -56,7 +56,18 @@ struct Wait {
     committed_at: Duration,
     /// Removes the source when the wait is over, or the commit is gone.
     _token: WaitToken,
+    /// One of the client's [`MAX_WAITS`](super::MAX_WAITS).
+    _count: Arc<()>,
 }
+
+/// How many eventfds a timeline may have registered and not fired (I8): the kernel keeps each until the timeline goes, also
+/// after the surface that waited for it.
+const MAX_EVENTFDS: u32 = 4096;
+
+/// The client waits for more than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("too many commits wait for fences that do not signal; no more are accepted")]
+struct TooManyWaits;
 
 impl Fence for Wait {
     fn status(&self) -> Status {
@@ -69,6 +80,7 @@ impl Fence for Wait {
 pub struct SurfaceSync {
     queue: Queue<Wait, Change>,
     opened: Arc<AtomicU64>,
+    shape: Shape,
     /// The live linux-drm-syncobj object, with the points set since the last commit.
     pub explicit: Option<SyncobjSurface>,
 }
@@ -141,7 +153,7 @@ impl Incoming {
         match self {
             Self::Nothing => Attached::Nothing,
             Self::Null => Attached::Null,
-            Self::Buffer { buffer: ClientBuffer::Dmabuf(_), .. } => Attached::Explicit,
+            Self::Buffer { buffer: ClientBuffer::Dmabuf(..), .. } => Attached::Explicit,
             Self::Buffer { buffer: ClientBuffer::Shm(_), .. } => Attached::ImplicitOnly,
         }
     }
@@ -153,7 +165,7 @@ impl Incoming {
 pub(super) struct Withheld {
     surface: WlSurface,
     buffer: Option<BufferAssignment>,
-    buffer_delta: Option<smithay::utils::Point<i32, Logical>>,
+    buffer_delta: Option<Place<i32, Logical>>,
     damage: Vec<Damage>,
     frame_callbacks: Vec<WlCallback>,
     feedback: Vec<PresentationFeedbackCallback>,
@@ -228,18 +240,21 @@ pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &
     };
     let Some(client) = surface.client() else { return };
     let (change, fences) = match incoming {
-        Incoming::Nothing => return,
-        Incoming::Null => (Change::Detach, Vec::new()),
+        // Nothing to wait for and nothing to wait behind: smithay's transaction is all there is to it.
+        Incoming::Nothing
+            if !is_sync_subsurface(surface) && with_sync(surface, |sync| sync.queue.is_empty()) =>
+        {
+            return;
+        }
+        Incoming::Nothing => (None, Vec::new()),
+        Incoming::Null => (Some(Change::Detach), Vec::new()),
         Incoming::Buffer { wl_buffer, buffer, size, has_alpha } => {
-            let (kind, target, fences) = match target_and_fences(sync, &buffer) {
-                Ok(all) => all,
-                Err(error) => return kill(display, &client, &error),
-            };
+            let (kind, target, fences) = target_and_fences(sync, &buffer);
+            state.record.committed(ClientState::pid(Some(&client)), kind);
+            let lease = Some(state.releases.lease(Release { target, buffer: wl_buffer }));
             #[cfg(feature = "guest")]
-            let (target, fences) = break_rule(state, &wl_buffer, target, fences);
-            state.record.committed(Some(&client), kind);
-            let lease = Lease::new(Release { target, buffer: wl_buffer }, state.releases.ledger());
-            (Change::Attach(Picture { buffer, size, has_alpha, lease: Some(lease) }), fences)
+            let (lease, fences) = break_rule(state.globals.broken, lease, fences);
+            (Some(Change::Attach(Picture { buffer, size, has_alpha, lease })), fences)
         }
     };
     enqueue(state, display, &client, surface, change, fences);
@@ -249,43 +264,35 @@ pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &
 ///
 /// For implicit buffers the fences are a snapshot of the writers: later writes belong to later commits. Where it cannot
 /// be taken the dma-buf itself is polled.
-fn target_and_fences(
-    sync: Sync<Point>,
-    buffer: &ClientBuffer,
-) -> Result<(SyncKind, Target, Vec<AcquireFence>), ImplicitError> {
-    Ok(match (sync, buffer) {
+fn target_and_fences(sync: Sync<Point>, buffer: &ClientBuffer) -> (SyncKind, Target, Vec<AcquireFence>) {
+    match (sync, buffer) {
         (Sync::Explicit { acquire, release }, _) => {
             (SyncKind::Explicit, Target::Point(release), vec![AcquireFence::Point(acquire)])
         }
-        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Dmabuf(dmabuf)) => {
-            let planes = Planes::new(dmabuf.handles())?;
+        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Dmabuf(_, planes)) => {
             let writers = planes.writers().unwrap_or_else(|error| {
                 tracing::warn!("the writers of a dma-buf are polled: {error}");
                 planes.polled()
             });
-            (SyncKind::Implicit, Target::DmaBuf(planes), writers)
+            (SyncKind::Implicit, Target::DmaBuf(planes.clone()), writers)
         }
         (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Shm(_)) => {
             (SyncKind::Shm, Target::Nothing, Vec::new())
         }
-    })
+    }
 }
 
 /// Does what the rule forbids that a test has us break.
 #[cfg(feature = "guest")]
 fn break_rule(
-    state: &Compositor,
-    wl_buffer: &WlBuffer,
-    target: Target,
+    broken: Option<super::BrokenRule>,
+    lease: Option<Lease>,
     fences: Vec<AcquireFence>,
-) -> (Target, Vec<AcquireFence>) {
-    match state.globals.broken {
-        None => (target, fences),
-        Some(super::BrokenRule::Acquire) => (target, Vec::new()),
-        Some(super::BrokenRule::Release) => {
-            drop(Lease::new(Release { target, buffer: wl_buffer.clone() }, state.releases.ledger()));
-            (Target::Nothing, fences)
-        }
+) -> (Option<Lease>, Vec<AcquireFence>) {
+    match broken {
+        None => (lease, fences),
+        Some(super::BrokenRule::Acquire) => (lease, Vec::new()),
+        Some(super::BrokenRule::Release) => (None, fences),
     }
 }
 
@@ -294,7 +301,7 @@ fn enqueue(
     display: &DisplayHandle,
     client: &Client,
     surface: &WlSurface,
-    change: Change,
+    change: Option<Change>,
     fences: Vec<AcquireFence>,
 ) {
     let id = with_sync(surface, |sync| sync.queue.next_id());
@@ -309,11 +316,19 @@ fn enqueue(
             }
             Status::Pending | Status::Unmaterialised => {}
         }
+        let Some(count) = ClientState::of(client).and_then(ClientState::count_wait) else {
+            return disconnect::exhausted(display, client, &TooManyWaits);
+        };
+        if let AcquireFence::Point(point) = &fence
+            && point.timeline().eventfds() >= MAX_EVENTFDS
+        {
+            return disconnect::exhausted(display, client, &TooManyWaits);
+        }
         let weak = surface.downgrade();
         match wait::wait(&state.handle, &fence, move |state: &mut Compositor| fence_done(state, &weak)) {
-            Ok(token) => waits.push(Wait { fence, committed_at, _token: token }),
+            Ok(token) => waits.push(Wait { fence, committed_at, _token: token, _count: count }),
             // Not ready, and nobody would ever say so.
-            Err(error) => return kill(display, client, &error),
+            Err(error) => return disconnect::failed(display, client, &error),
         }
     }
     let pushed = with_states(surface, |states| {
@@ -323,33 +338,10 @@ fn enqueue(
     match pushed {
         Ok((true, opened)) => {
             opened.store(id.0, Ordering::Release);
-            state.record.opened(Some(client), committed_at);
+            state.record.opened(ClientState::pid(Some(client)), committed_at);
         }
         Ok((false, opened)) => add_blocker(surface, Gate { opened, commit: id }),
-        Err(overflow) => kill(display, client, &overflow),
-    }
-}
-
-/// `wl_display.error.no_memory`; the server side has no enum for its own object.
-const NO_MEMORY: u32 = 2;
-
-/// The protocol id of the `wl_display` of every connection.
-const WL_DISPLAY: u32 = 1;
-
-/// Disconnects a client that exhausts what it may hold; `wl_display` has the one error for that.
-///
-/// Not with `Client::kill`: that hangs up without a word.
-pub(crate) fn kill(display: &DisplayHandle, client: &Client, reason: &impl Display) {
-    let handle = display.backend_handle();
-    let mut connection = None;
-    let found = handle.with_all_objects_for(client.id(), |object| {
-        if object.protocol_id() == WL_DISPLAY {
-            connection = Some(object);
-        }
-    });
-    if let (Ok(()), Some(connection)) = (found, connection) {
-        let message = CString::new(reason.to_string()).unwrap_or_default();
-        handle.post_error(connection, NO_MEMORY, message);
+        Err(overflow) => disconnect::exhausted(display, client, &overflow),
     }
 }
 
@@ -366,7 +358,7 @@ fn fence_done(state: &mut Compositor, surface: &Weak<WlSurface>) {
     });
     let Some(opened) = opened else { return };
     for committed_at in opened {
-        state.record.opened(Some(&client), committed_at);
+        state.record.opened(ClientState::pid(Some(&client)), committed_at);
     }
     let display = state.display.clone();
     state.client_compositor_state(&client).blocker_cleared(state, &display);
@@ -383,8 +375,8 @@ fn report_failed(surface: &WlSurface, id: CommitId, errno: i32) {
 
 /// What an applied commit asks of the outputs that show its surface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// There is something new to draw.
+pub enum Effect {
+    /// There is something new to draw, or in another place.
     Changed,
     /// The picture is the same, but the client waits for a frame callback or for presentation feedback.
     CallbacksOnly,
@@ -392,22 +384,46 @@ pub enum Applied {
     Nothing,
 }
 
+/// What a commit can move without a new buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Shape {
+    in_parent: Place<i32, Logical>,
+    window: Option<Rectangle<i32, Logical>>,
+}
+
+impl Shape {
+    fn of(states: &SurfaceData) -> Self {
+        let in_parent = match states.role {
+            Some("subsurface") => states.cached_state.get::<SubsurfaceCachedState>().current().location,
+            _ => Place::default(),
+        };
+        Self { in_parent, window: states.cached_state.get::<XdgCachedState>().current().geometry }
+    }
+}
+
 /// Runs when smithay has applied a transaction with this surface in it.
-pub fn apply(surface: &WlSurface) -> Applied {
+pub fn apply(surface: &WlSurface) -> Effect {
+    // The order of subsurfaces is state of their parent that cannot be looked at; where a popup is, its parent's.
+    let moves_others = !get_children(surface).is_empty() || get_role(surface) == Some(XDG_POPUP_ROLE);
     with_states(surface, |states| {
         let id = states.cached_state.get::<Tag>().current().0;
+        let shape = Shape::of(states);
+        let (applied, moved) = sync_of(states, |sync| {
+            (sync.queue.apply(id), std::mem::replace(&mut sync.shape, shape) != shape)
+        });
         // What was superseded was never shown: its leases end here.
-        let surface::Applied { content, superseded: _ } = sync_of(states, |sync| sync.queue.apply(id));
-        if tree::content_of(states, |current| current.apply(states, content)) {
-            return Applied::Changed;
+        let surface::Applied { content, superseded: _ } = applied;
+        let changed = tree::content_of(states, |current| current.apply(states, content));
+        if changed || moved || moves_others {
+            return Effect::Changed;
         }
         let wants_callback =
             !states.cached_state.get::<SurfaceAttributes>().current().frame_callbacks.is_empty();
         let wants_feedback =
             !states.cached_state.get::<PresentationFeedbackCachedState>().current().callbacks.is_empty();
         match wants_callback || wants_feedback {
-            true => Applied::CallbacksOnly,
-            false => Applied::Nothing,
+            true => Effect::CallbacksOnly,
+            false => Effect::Nothing,
         }
     })
 }

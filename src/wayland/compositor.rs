@@ -42,14 +42,19 @@ impl CompositorHandler for Compositor {
         add_destruction_hook::<Self, _>(surface, |state, surface| {
             commit::surface_destroyed(surface);
             state.globals.surfaces.remove(&surface.id());
+            // Its gates are open now, and the rest of a tree may wait behind them.
+            if let Some(client) = surface.client() {
+                let display = state.display.clone();
+                state.client_compositor_state(&client).blocker_cleared(state, &display);
+            }
             state.surface_gone(surface);
         });
     }
 
     fn commit(&mut self, surface: &WlSurface) {
         if surface.is_alive() {
-            let applied = commit::apply(surface);
-            self.surface_applied(surface, applied);
+            let effect = commit::apply(surface);
+            self.surface_applied(surface, effect);
         }
     }
 }

@@ -17,10 +17,7 @@ use smithay::reexports::{
     },
 };
 
-use super::{
-    ClientState,
-    commit::{self, with_sync},
-};
+use super::{ClientState, commit::with_sync, disconnect};
 use crate::{
     compositor::Compositor,
     fence::timeline::{Point, Timeline},
@@ -134,7 +131,7 @@ impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
                         if exhausted {
                             let reason =
                                 format!("{MAX_TIMELINES} timelines are imported; no more are accepted");
-                            commit::kill(display, client, &reason);
+                            disconnect::exhausted(display, client, &reason);
                         }
                     }
                     Some(Err(error)) => object.post_error(manager::Error::InvalidTimeline, error.to_string()),

@@ -7,6 +7,7 @@
 pub mod commit;
 mod compositor;
 mod data_device;
+pub(crate) mod disconnect;
 pub mod dmabuf;
 pub mod drm_syncobj;
 mod output;
@@ -15,8 +16,6 @@ mod shm;
 mod xdg_shell;
 
 use std::{collections::HashMap, sync::Arc};
-
-pub(crate) use commit::kill;
 
 use smithay::{
     backend::allocator::dmabuf::Dmabuf,
@@ -111,12 +110,20 @@ pub enum BrokenRule {
     Release,
 }
 
+/// How many fences the queued commits of one client may wait for, all surfaces together (I8). Each is an event-loop source
+/// and a file descriptor of ours.
+pub const MAX_WAITS: usize = 1024;
+
 /// What we keep for each client.
 #[derive(Debug, Default)]
 pub struct ClientState {
     compositor: CompositorClientState,
     /// Shared with every timeline that it has imported: what it may have is bounded (I8).
     timelines: Arc<()>,
+    /// Shared with every fence that its commits wait for (I8).
+    waits: Arc<()>,
+    /// The process at the other end of the socket.
+    pid: i32,
 }
 
 impl ClientState {
@@ -126,8 +133,18 @@ impl ClientState {
     }
 
     /// State for a client that is about to be accepted.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(pid: i32) -> Arc<Self> {
+        Arc::new(Self { pid, ..Self::default() })
+    }
+
+    /// The process that a client is, or was when it connected; 0 if the kernel did not say.
+    pub fn pid(client: Option<&Client>) -> i32 {
+        client.and_then(Self::of).map_or(0, |state| state.pid)
+    }
+
+    /// One more fence to wait for; `None` if that would be one too many.
+    fn count_wait(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.waits) <= MAX_WAITS).then(|| self.waits.clone())
     }
 }
 

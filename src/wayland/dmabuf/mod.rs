@@ -30,6 +30,7 @@ pub use self::feedback::{Feedback, FeedbackData, FeedbackError};
 pub use self::params::ParamsData;
 
 use self::feedback::Feedbacks;
+use crate::buffer::ClientDmabuf;
 use crate::buffer::dmabuf::Advertised;
 
 /// The version offered. Version 6 adds `set_sampling_device` (D9) and takes `main_device` away.
@@ -59,7 +60,7 @@ pub trait DmabufHandler: BufferHandler + 'static {
 pub struct ImportError(#[source] pub Box<dyn Error + Send + Sync>);
 
 /// The dma-buf of a wl_buffer that was made here; `None` for any other (shm, single pixel).
-pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&Dmabuf> {
+pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&ClientDmabuf> {
     buffer.data()
 }
 
@@ -230,7 +231,7 @@ macro_rules! delegate_linux_dmabuf {
     delegate_dispatch!($state: [ZwpLinuxBufferParamsV1: ParamsData] => DmabufState);
     delegate_dispatch!($state: [ZwpLinuxDmabufFeedbackV1: FeedbackData] => DmabufState);
             delegate_dispatch!(
-                $state: [WlBuffer: ::smithay::backend::allocator::dmabuf::Dmabuf] => DmabufState
+                $state: [WlBuffer: $crate::buffer::ClientDmabuf] => DmabufState
             );
         };
     };

@@ -16,7 +16,9 @@ use wayland_server::protocol::wl_buffer::{self, WlBuffer};
 use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, New, Resource, WEnum};
 
 use super::{DmabufHandler, DmabufState};
+use crate::buffer::ClientDmabuf;
 use crate::buffer::dmabuf::{self, Checked, Params, Plane, Planes, Refusal, Unusable, Violation};
+use crate::fence::implicit;
 
 /// User data of the params objects.
 // Requests come one at a time, but user data must be Sync.
@@ -49,7 +51,7 @@ impl From<Refusal> for Failure {
 
 impl<D> Dispatch<ZwpLinuxBufferParamsV1, ParamsData, D> for DmabufState
 where
-    D: DmabufHandler + Dispatch<ZwpLinuxBufferParamsV1, ParamsData> + Dispatch<WlBuffer, Dmabuf>,
+    D: DmabufHandler + Dispatch<ZwpLinuxBufferParamsV1, ParamsData> + Dispatch<WlBuffer, ClientDmabuf>,
 {
     fn request(
         state: &mut D,
@@ -133,14 +135,14 @@ fn make<D: DmabufHandler>(
     client: &ClientId,
     data: &ParamsData,
     request: &dmabuf::Request,
-) -> Result<Dmabuf, Failure> {
+) -> Result<ClientDmabuf, Failure> {
     let planes = data.lock().take().map_err(Failure::Violation)?;
     let count = held(&planes);
     let made = dmabuf::check(planes, request, &state.dmabuf_state().advertised)
         .map_err(Failure::from)
         .and_then(|checked| build(checked, request))
-        .and_then(|dmabuf| match state.import_dmabuf(&dmabuf) {
-            Ok(()) => Ok(dmabuf),
+        .and_then(|made| match state.import_dmabuf(&made.dmabuf) {
+            Ok(()) => Ok(made),
             Err(error) => Err(Failure::Import(format!("{error}: {}", error.0))),
         });
     if made.is_err() {
@@ -149,7 +151,7 @@ fn make<D: DmabufHandler>(
     made
 }
 
-fn build(checked: Checked<OwnedFd>, request: &dmabuf::Request) -> Result<Dmabuf, Failure> {
+fn build(checked: Checked<OwnedFd>, request: &dmabuf::Request) -> Result<ClientDmabuf, Failure> {
     let flags = if checked.y_inverted { DmabufFlags::Y_INVERT } else { DmabufFlags::empty() };
     let Format { code, modifier } = checked.format;
     let mut builder = Dmabuf::builder((request.width, request.height), code, modifier, flags);
@@ -157,7 +159,10 @@ fn build(checked: Checked<OwnedFd>, request: &dmabuf::Request) -> Result<Dmabuf,
         .zip(checked.planes)
         .all(|(index, plane)| builder.add_plane(plane.memory, index, plane.offset_bytes, plane.stride_bytes));
     let built = builder.build().filter(|_| complete);
-    built.ok_or_else(|| Failure::Import("the planes do not make a buffer".to_owned()))
+    let dmabuf = built.ok_or_else(|| Failure::Import("the planes do not make a buffer".to_owned()))?;
+    let planes =
+        implicit::Planes::new(dmabuf.handles()).map_err(|error| Failure::Import(error.to_string()))?;
+    Ok(ClientDmabuf { dmabuf, planes })
 }
 
 /// Exactly one event, or the error.
@@ -166,14 +171,14 @@ fn answer_create<D>(
     client: &Client,
     params: &ZwpLinuxBufferParamsV1,
     display: &DisplayHandle,
-    made: Result<Dmabuf, Failure>,
+    made: Result<ClientDmabuf, Failure>,
 ) where
-    D: DmabufHandler + Dispatch<WlBuffer, Dmabuf>,
+    D: DmabufHandler + Dispatch<WlBuffer, ClientDmabuf>,
 {
     match made {
-        Ok(dmabuf) => {
-            let count = dmabuf.num_planes();
-            match client.create_resource::<WlBuffer, Dmabuf, D>(display, 1, dmabuf) {
+        Ok(made) => {
+            let count = made.dmabuf.num_planes();
+            match client.create_resource::<WlBuffer, ClientDmabuf, D>(display, 1, made) {
                 Ok(buffer) => params.created(&buffer),
                 // The client is gone, and nobody is left to answer.
                 Err(InvalidId) => state.dmabuf_state().planes.give_back(&client.id(), count),
@@ -193,13 +198,13 @@ fn answer_create_immed<D>(
     params: &ZwpLinuxBufferParamsV1,
     data_init: &mut DataInit<'_, D>,
     buffer: New<WlBuffer>,
-    made: Result<Dmabuf, Failure>,
+    made: Result<ClientDmabuf, Failure>,
 ) where
-    D: Dispatch<WlBuffer, Dmabuf> + 'static,
+    D: Dispatch<WlBuffer, ClientDmabuf> + 'static,
 {
     match made {
-        Ok(dmabuf) => {
-            data_init.init(buffer, dmabuf);
+        Ok(made) => {
+            data_init.init(buffer, made);
         }
         Err(Failure::Violation(violation)) => disconnect(params, &violation),
         Err(Failure::Import(reason)) => disconnect(params, &Violation::InvalidWlBuffer(reason)),
@@ -223,24 +228,24 @@ fn disconnect(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
     params.post_error(code, violation.to_string());
 }
 
-impl<D> Dispatch<WlBuffer, Dmabuf, D> for DmabufState
+impl<D> Dispatch<WlBuffer, ClientDmabuf, D> for DmabufState
 where
-    D: DmabufHandler + Dispatch<WlBuffer, Dmabuf>,
+    D: DmabufHandler + Dispatch<WlBuffer, ClientDmabuf>,
 {
     fn request(
         _state: &mut D,
         _client: &Client,
         _buffer: &WlBuffer,
         _request: wl_buffer::Request,
-        _dmabuf: &Dmabuf,
+        _dmabuf: &ClientDmabuf,
         _display: &DisplayHandle,
         _data_init: &mut DataInit<'_, D>,
     ) {
         // The one request is destroy.
     }
 
-    fn destroyed(state: &mut D, client: ClientId, buffer: &WlBuffer, dmabuf: &Dmabuf) {
-        state.dmabuf_state().planes.give_back(&client, dmabuf.num_planes());
+    fn destroyed(state: &mut D, client: ClientId, buffer: &WlBuffer, made: &ClientDmabuf) {
+        state.dmabuf_state().planes.give_back(&client, made.dmabuf.num_planes());
         state.buffer_destroyed(buffer);
     }
 }
