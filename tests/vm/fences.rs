@@ -21,28 +21,28 @@ use fencepost::sys::mapping::Mapping;
 use fencepost::sys::{dma_heap, sw_sync, syncobj, udmabuf, vgem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-const RENDER_NODE: &str = "/dev/dri/renderD128";
+pub(crate) const RENDER_NODE: &str = "/dev/dri/renderD128";
 const PAGE: usize = 4096;
 
 /// Fences that signal in order, one at each step.
-struct SwSync {
+pub(crate) struct SwSync {
     timeline: OwnedFd,
     made: u32,
 }
 
 impl SwSync {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         modprobe("sw_sync");
         Self { timeline: sw_sync::open_timeline().expect("a sw_sync timeline"), made: 0 }
     }
 
-    fn fence(&mut self) -> SyncFile {
+    pub(crate) fn fence(&mut self) -> SyncFile {
         self.made += 1;
         let fd = sw_sync::create_fence(self.timeline.as_fd(), self.made).expect("a sw_sync fence");
         SyncFile::from_fd(fd).expect("a sync_file")
     }
 
-    fn step(&self) {
+    pub(crate) fn step(&self) {
         sw_sync::increment(self.timeline.as_fd(), 1).expect("step");
     }
 }
@@ -52,7 +52,7 @@ fn modprobe(module: &str) {
     assert!(status.success(), "modprobe {module}: {status}");
 }
 
-fn device() -> SyncobjDevice {
+pub(crate) fn device() -> SyncobjDevice {
     SyncobjDevice::open(Path::new(RENDER_NODE)).expect("a device with syncobjs")
 }
 
@@ -60,7 +60,7 @@ fn timeline() -> Timeline {
     Timeline::create(&device()).expect("a timeline")
 }
 
-fn heap_buffer() -> OwnedFd {
+pub(crate) fn heap_buffer() -> OwnedFd {
     let heap = File::options().read(true).write(true).open(dma_heap::SYSTEM_PATH).expect("the system heap");
     dma_heap::allocate(heap.as_fd(), PAGE as u64).expect("a dma-heap buffer")
 }
@@ -516,7 +516,7 @@ fn an_implicit_release_leaves_a_reader_in_the_buffer_and_a_wait_to_us() {
 }
 
 /// Set in the process that runs a test which spends every file descriptor.
-const ALONE: &str = "FENCEPOST_TEST_ALONE";
+pub(crate) const ALONE: &str = "FENCEPOST_TEST_ALONE";
 
 #[test]
 fn without_file_descriptors_a_wait_is_slower_and_neither_early_nor_lost() {

@@ -13,6 +13,8 @@
 mod dmabuf_server;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+#[path = "../compositor/setup.rs"]
+mod setup;
 
 mod client;
 mod dmabuf;
@@ -20,3 +22,6 @@ mod fences;
 mod harness;
 mod scanout;
 mod session;
+mod sync_app;
+mod syncobj_errors;
+mod syncobj_points;

@@ -1,0 +1,142 @@
+//! What clients can make grow, and where it ends (I8).
+
+use std::fs;
+
+use fencepost::surface::queue::MAX_QUEUED_COMMITS;
+use fencepost::wayland::drm_syncobj::MAX_TIMELINES;
+
+use crate::setup::{Clock, Desk, Fate, NO_MEMORY, desk};
+use crate::sync_app::SyncApp;
+
+#[test]
+fn a_client_that_queues_too_many_commits_is_told_so_and_nobody_else() {
+    let desk = desk();
+    let (mut app, mut clock) = (SyncApp::new(&desk), Clock::new(&desk));
+    let (window, never, release) = (app.sync_window(), app.timeline(), app.timeline());
+    let buffer = app.heap_buffer();
+    for value in 1..=MAX_QUEUED_COMMITS as u64 {
+        app.show(&window, &buffer, (&never, value), (&release, value));
+        app.app.client.roundtrip();
+    }
+    app.app.client.expect_no_error();
+    app.show(&window, &buffer, (&never, 1000), (&release, 1000));
+    let display = app.app.client.display();
+    let message = app.app.client.expect_protocol_error(&display, NO_MEMORY);
+    assert!(message.contains("256 commits"), "{message}");
+    clock.tick();
+}
+
+#[test]
+fn commits_that_were_shown_do_not_count() {
+    let desk = desk();
+    let mut app = SyncApp::new(&desk);
+    let (window, acquire, release) = (app.sync_window(), app.timeline(), app.timeline());
+    let buffer = app.heap_buffer();
+    let mut value = 0;
+    for _ in 0..3 {
+        let mut last = None;
+        for _ in 0..MAX_QUEUED_COMMITS / 2 {
+            value += 1;
+            last = Some(app.show(&window, &buffer, (&acquire, value), (&release, value)));
+            app.app.client.roundtrip();
+        }
+        acquire.signal(value);
+        app.app.until_shown(&last.unwrap());
+    }
+}
+
+#[test]
+fn a_client_that_imports_too_many_timelines_is_told_so_and_nobody_else() {
+    let desk = desk();
+    let (mut app, mut clock) = (SyncApp::new(&desk), Clock::new(&desk));
+    let fd = app.timeline().kernel.export().unwrap();
+    app.app.client.expect_no_error();
+    for imported in 2..=MAX_TIMELINES {
+        app.import(&fd);
+        if imported % 16 == 0 {
+            app.app.client.expect_no_error();
+        }
+    }
+    app.app.client.expect_no_error();
+    let last = app.import(&fd);
+    let display = app.app.client.display();
+    let message = app.app.client.expect_protocol_error(&display, NO_MEMORY);
+    assert!(message.contains("1024 timelines"), "{message}");
+    drop(last);
+    clock.tick();
+}
+
+#[test]
+fn destroyed_timelines_do_not_count() {
+    let desk = desk();
+    let mut app = SyncApp::new(&desk);
+    let fd = app.timeline().kernel.export().unwrap();
+    for imported in 0..2 * MAX_TIMELINES {
+        app.import(&fd).destroy();
+        if imported % 16 == 0 {
+            app.app.client.expect_no_error();
+        }
+    }
+    app.app.client.expect_no_error();
+}
+
+/// The file descriptors of this process, and how many of them are in epoll sets.
+fn fds_and_sources() -> (usize, usize) {
+    let fds = fs::read_dir("/proc/self/fd").unwrap().count();
+    let infos = fs::read_dir("/proc/self/fdinfo").unwrap();
+    let sources = infos
+        .filter_map(|info| fs::read_to_string(info.unwrap().path()).ok())
+        .map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count())
+        .sum();
+    (fds, sources)
+}
+
+fn come_and_go(desk: &Desk, clock: &mut Clock) -> (usize, usize) {
+    let mut app = SyncApp::new(desk);
+    let (window, never, release) = (app.sync_window(), app.timeline(), app.timeline());
+    let buffer = app.heap_buffer();
+    for value in 1..=200 {
+        app.show(&window, &buffer, (&never, value), (&release, value));
+        app.app.client.roundtrip();
+    }
+    app.app.client.expect_no_error();
+    let during = fds_and_sources();
+    drop((app, window, never, release, buffer));
+    clock.tick();
+    clock.tick();
+    during
+}
+
+#[test]
+fn a_client_that_dies_with_unmaterialised_commits_leaves_no_fd_and_no_source() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    clock.tick();
+    // What is opened once and for all is open after this.
+    come_and_go(&desk, &mut clock);
+    let before = fds_and_sources();
+    let during = come_and_go(&desk, &mut clock);
+    assert!(during.0 > before.0 + 200 && during.1 >= before.1 + 200, "{before:?} {during:?}");
+    assert_eq!(fds_and_sources(), before);
+}
+
+#[test]
+fn fences_that_have_signalled_leave_no_fd_and_no_source() {
+    let desk = desk();
+    let (mut app, mut clock) = (SyncApp::new(&desk), Clock::new(&desk));
+    let (window, acquire, release) = (app.sync_window(), app.timeline(), app.timeline());
+    let buffer = app.heap_buffer();
+    let mut seen = Vec::new();
+    for value in 1..=20 {
+        let commit = app.show(&window, &buffer, (&acquire, value), (&release, value));
+        assert_eq!(app.app.fate(&commit), Fate::Waiting);
+        acquire.signal(value);
+        app.app.until_shown(&commit);
+        app.until_signalled(&release.point(value));
+        clock.tick();
+        seen.push(fds_and_sources());
+    }
+    // A frame more or less has its fence.
+    let (first, last) = (seen[2], seen[19]);
+    assert!(last.0.abs_diff(first.0) <= 2 && last.1.abs_diff(first.1) <= 2, "{seen:?}");
+}
