@@ -16,8 +16,10 @@ mod fixture;
 #[path = "../compositor/setup.rs"]
 mod setup;
 
+mod bounds;
 mod client;
 mod dmabuf;
+mod faults;
 mod fences;
 mod harness;
 mod implicit;
