@@ -67,17 +67,22 @@ impl Shell {
         }
     }
 
-    /// The area in which `point` lies, or the first one.
+    /// The area in which `point` lies, or the one nearest to it.
     pub fn area_at(&self, point: Point<f64, Logical>) -> Option<Rectangle<i32, Logical>> {
+        let distance = |area: &Rectangle<i32, Logical>| {
+            let off = point - nearest_in(*area, point);
+            off.x * off.x + off.y * off.y
+        };
         let at = self.areas.iter().find(|area| area.to_f64().contains(point));
-        at.or(self.areas.first()).copied()
+        at.or_else(|| self.areas.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))).copied()
     }
 
     /// `point`, moved into the nearest area.
     pub fn clamp(&self, point: Point<f64, Logical>) -> Point<f64, Logical> {
-        let Some(area) = self.area_at(point) else { return point };
-        let last = area.to_f64().loc + area.size.to_f64().to_point() - Point::from((1.0, 1.0));
-        Point::from((point.x.clamp(area.loc.x.into(), last.x), point.y.clamp(area.loc.y.into(), last.y)))
+        match self.area_at(point) {
+            Some(area) if !area.to_f64().contains(point) => nearest_in(area, point),
+            _ => point,
+        }
     }
 
     /// A new toplevel, not mapped yet.
@@ -206,5 +211,54 @@ impl Shell {
     pub fn cleanup(&mut self) {
         self.popups.cleanup();
         self.windows.retain(|window| window.surface().is_alive());
+    }
+}
+
+/// The pixel of `area` that is nearest to a point outside.
+fn nearest_in(area: Rectangle<i32, Logical>, point: Point<f64, Logical>) -> Point<f64, Logical> {
+    let (first, size) = (area.loc.to_f64(), area.size.to_f64());
+    // Not `clamp`, which panics for an empty area.
+    let axis = |at: f64, first: f64, length: f64| at.min(first + length - 1.0).max(first);
+    Point::from((axis(point.x, first.x, size.w), axis(point.y, first.y, size.h)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two outputs side by side, the second one half as high.
+    fn shell() -> Shell {
+        let mut shell = Shell::default();
+        shell.set_areas(vec![
+            Rectangle::new((0, 0).into(), (100, 100).into()),
+            Rectangle::new((100, 0).into(), (100, 50).into()),
+        ]);
+        shell
+    }
+
+    fn clamped(x: f64, y: f64) -> (f64, f64) {
+        shell().clamp((x, y).into()).into()
+    }
+
+    #[test]
+    fn a_pointer_that_leaves_the_outputs_stays_on_the_one_that_it_leaves() {
+        assert_eq!(clamped(250.0, 20.0), (199.0, 20.0));
+        assert_eq!(clamped(150.0, -5.0), (150.0, 0.0));
+        assert_eq!(clamped(150.0, 52.0), (150.0, 49.0));
+        assert_eq!(clamped(-1.0, 120.0), (0.0, 99.0));
+    }
+
+    #[test]
+    fn a_slow_pointer_crosses_from_one_output_to_the_next() {
+        assert_eq!(clamped(99.5, 20.0), (99.5, 20.0));
+        assert_eq!(clamped(100.0, 20.0), (100.0, 20.0));
+    }
+
+    #[test]
+    fn a_pointer_without_outputs_and_one_on_an_empty_output_are_somewhere() {
+        let mut shell = Shell::default();
+        assert_eq!(shell.clamp((5.0, 5.0).into()), (5.0, 5.0).into());
+        shell.set_areas(vec![Rectangle::default()]);
+        assert_eq!(shell.clamp((5.0, 5.0).into()), (0.0, 0.0).into());
     }
 }
