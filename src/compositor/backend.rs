@@ -217,10 +217,10 @@ impl Sources {
             .map_err(|error| source_error(error.error))?;
         state
             .handle
-            .insert_source(Generic::new(fd, Interest::READ, Mode::Level), |_, _, state| {
-                state.read_flips();
-                Ok(PostAction::Continue)
-            })
+            .insert_source(
+                Generic::new(fd, Interest::READ, Mode::Level),
+                |_, _, state| Ok(state.read_flips()),
+            )
             .map_err(|error| source_error(error.error))?;
         Ok(())
     }
@@ -272,6 +272,10 @@ impl Compositor {
         {
             input.suspend();
         }
+        self.pause_screens();
+    }
+
+    fn pause_screens(&mut self) {
         for index in 0..self.screens.len() {
             let action = self.screens.get_mut(index).and_then(|screen| {
                 screen.head.pause();
@@ -300,12 +304,17 @@ impl Compositor {
         }
     }
 
-    /// Hands the device's flip events to their screens.
-    fn read_flips(&mut self) {
-        let Backend::Kms(kms) = &self.backend else { return };
+    /// Hands the device's flip events to their screens. A device that cannot be read is gone: its screens are lost, and
+    /// it is not read again.
+    fn read_flips(&mut self) -> PostAction {
+        let Backend::Kms(kms) = &self.backend else { return PostAction::Remove };
         let flips = match kms.device.flips() {
             Ok(flips) => flips,
-            Err(error) => return tracing::warn!("the device's events could not be read: {error}"),
+            Err(error) => {
+                tracing::warn!("the displays are lost, their device cannot be read: {error}");
+                self.pause_screens();
+                return PostAction::Remove;
+            }
         };
         for flip in flips {
             for index in 0..self.screens.len() {
@@ -315,5 +324,6 @@ impl Compositor {
                 }
             }
         }
+        PostAction::Continue
     }
 }
