@@ -272,6 +272,7 @@ impl Compositor {
         {
             input.suspend();
         }
+        crate::input::release_keys(self);
         self.pause_screens();
     }
 

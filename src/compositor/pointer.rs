@@ -5,15 +5,16 @@ use std::{collections::HashMap, time::Duration};
 use smithay::{
     backend::renderer::{element::Id, gles::GlesTexture, utils::DamageBag},
     input::pointer::{CursorIcon, CursorImageStatus, CursorImageSurfaceData},
-    reexports::wayland_server::{Resource, protocol::wl_surface::WlSurface},
-    utils::{Buffer, Logical, Physical, Point, Scale, Size},
+    reexports::wayland_server::protocol::wl_surface::WlSurface,
+    utils::{Buffer, Logical, Physical, Point, Rectangle, Scale, Size},
     wayland::compositor::with_states,
 };
 
 use super::Compositor;
 use crate::{
     render::{Renderer, element::Element},
-    shell::cursor::CursorImages,
+    shell::{cursor::CursorImages, tree},
+    trace,
 };
 
 /// An icon of the theme as a texture.
@@ -30,6 +31,8 @@ struct Icon {
 pub(super) struct Pointer {
     images: CursorImages,
     status: CursorImageStatus,
+    /// Where it was when an output was last told.
+    position: Point<f64, Logical>,
     icons: HashMap<(CursorIcon, u32), Option<Icon>>,
     damage: DamageBag<i32, Buffer>,
 }
@@ -39,6 +42,7 @@ impl Pointer {
         Self {
             images,
             status: CursorImageStatus::default_named(),
+            position: Point::default(),
             icons: HashMap::new(),
             damage: DamageBag::default(),
         }
@@ -90,6 +94,25 @@ impl Pointer {
         Some(Element::of_image(icon.id.clone(), icon.texture.clone(), self.damage.snapshot(), icon.size, at))
     }
 
+    /// Where the image is, if there is one. It changes in other ways too; then every output is told.
+    fn reach(&self) -> Option<Rectangle<i32, Logical>> {
+        if let CursorImageStatus::Named(icon) = self.status {
+            let image = self.images.image(icon, 1.0, Duration::ZERO).image;
+            let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+            let hotspot = Point::from((signed(image.hotspot.0), signed(image.hotspot.1)));
+            let size = Size::from((signed(image.width), signed(image.height)));
+            return Some(Rectangle::new(self.position.to_i32_round() - hotspot, size));
+        }
+        let (surface, at) = self.surface(self.position)?;
+        let mut reach: Option<Rectangle<i32, Logical>> = None;
+        tree::for_each(&surface, at, |_, states, at| {
+            let size = tree::content_of(states, |content| content.size()).unwrap_or_default();
+            let here = Rectangle::new(at, size);
+            reach = Some(reach.map_or(here, |reach| reach.merge(here)));
+        });
+        reach
+    }
+
     /// A surface is gone; it may have been the image.
     pub(super) fn surface_gone(&mut self, surface: &WlSurface) {
         if matches!(&self.status, CursorImageStatus::Surface(image) if image == surface) {
@@ -102,16 +125,21 @@ impl Compositor {
     /// The client under the pointer wants another image.
     pub(crate) fn set_cursor(&mut self, image: CursorImageStatus) {
         self.pointer.status = image;
-        self.pointer_moved();
+        self.scene_changed();
     }
 
-    /// The pointer's image is to be drawn elsewhere, or differently.
-    pub(crate) fn pointer_moved(&mut self) {
-        if let CursorImageStatus::Surface(surface) = &self.pointer.status
-            && !surface.is_alive()
-        {
-            self.pointer.status = CursorImageStatus::default_named();
+    /// The pointer has moved: so has its image on the outputs that it was on or is on now.
+    pub(crate) fn pointer_moved(&mut self, position: Point<f64, Logical>) {
+        let before = self.pointer.reach();
+        self.pointer.position = position;
+        let reaches = [before, self.pointer.reach()];
+        for index in 0..self.screens.len() {
+            let Some(screen) = self.screens.get_mut(index) else { continue };
+            let area = screen.area();
+            if reaches.iter().flatten().any(|reach| reach.overlaps(area)) {
+                let action = screen.machine.damaged(trace::now());
+                self.act(index, action);
+            }
         }
-        self.scene_changed();
     }
 }

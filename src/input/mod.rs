@@ -1,158 +1,125 @@
 //! From input events to the seat and the shell.
 //!
-//! Owns the pointer's path: motion, focus, buttons, and the interactive grabs that buttons start and end. Generic over
-//! smithay's input backends, so that libinput and a parent compositor feed it alike. What a key combination means is
+//! Owns the paths of keys and the pointer: what is ours, what is a client's, and which client's. Only [`handle`] knows
+//! smithay's input backends; libinput and a parent compositor would feed it alike. What a key combination means is
 //! [`crate::shell::keys`].
 
+mod grab;
 pub mod libinput;
+
+pub use grab::Ours;
 
 use smithay::{
     backend::input::{
         AbsolutePositionEvent, Axis, AxisSource, ButtonState, Event, InputBackend, InputEvent, KeyState,
-        KeyboardKeyEvent, MouseButton, PointerAxisEvent, PointerButtonEvent, PointerMotionEvent,
+        KeyboardKeyEvent, Keycode, PointerAxisEvent, PointerButtonEvent, PointerMotionEvent,
     },
     input::{
         keyboard::FilterResult,
-        pointer::{AxisFrame, ButtonEvent, MotionEvent, RelativeMotionEvent},
+        pointer::{AxisFrame, ButtonEvent, MotionEvent},
     },
     utils::{Logical, Point, SERIAL_COUNTER},
 };
 
-use crate::{
-    compositor::Compositor,
-    shell::{Grab, keys},
-};
+use crate::{compositor::Compositor, shell::keys, trace};
 
 /// Handles one event.
 pub fn handle<B: InputBackend>(state: &mut Compositor, event: InputEvent<B>) {
     match event {
-        InputEvent::Keyboard { event } => key::<B>(state, &event),
+        InputEvent::Keyboard { event } => key(state, event.key_code(), event.state(), event.time_msec()),
         InputEvent::PointerMotion { event } => {
-            let position = state.shell.clamp(state.pointer_position() + event.delta());
-            move_pointer(state, position, event.time_msec());
-            let relative = RelativeMotionEvent {
-                delta: event.delta(),
-                delta_unaccel: event.delta_unaccel(),
-                utime: event.time(),
-            };
-            let Some(pointer) = state.seat.get_pointer() else { return };
-            let under = state.shell.surface_under(position);
-            pointer.relative_motion(state, under, &relative);
-            pointer.frame(state);
+            move_pointer(state, state.pointer_position() + event.delta(), event.time_msec());
         }
         InputEvent::PointerMotionAbsolute { event } => {
             let Some(area) = state.shell.area_at(state.pointer_position()) else { return };
             let position = area.loc.to_f64() + event.position_transformed(area.size);
-            let position = state.shell.clamp(position);
             move_pointer(state, position, event.time_msec());
-            if let Some(pointer) = state.seat.get_pointer() {
-                pointer.frame(state);
-            }
         }
-        InputEvent::PointerButton { event } => button::<B>(state, &event),
+        InputEvent::PointerButton { event } => {
+            button(state, event.button_code(), event.state(), event.time_msec());
+        }
         InputEvent::PointerAxis { event } => axis::<B>(state, &event),
         _ => {}
     }
 }
 
-fn key<B: InputBackend>(state: &mut Compositor, event: &B::KeyboardKeyEvent) {
+/// A key goes down or comes up.
+pub fn key(state: &mut Compositor, code: Keycode, key_state: KeyState, time_ms: u32) {
     let Some(keyboard) = state.seat.get_keyboard() else { return };
-    let (serial, pressed) = (SERIAL_COUNTER.next_serial(), event.state() == KeyState::Pressed);
-    let action = keyboard.input(
-        state,
-        event.key_code(),
-        event.state(),
-        serial,
-        event.time_msec(),
-        |state, modifiers, keysym| {
-            let code = keysym.raw_code();
-            if !pressed {
-                // The client never saw this key go down, so it must not see it come up.
-                return match state.shell.swallowed_keys.remove(&code) {
-                    true => FilterResult::Intercept(None),
-                    false => FilterResult::Forward,
-                };
+    let (serial, pressed) = (SERIAL_COUNTER.next_serial(), key_state == KeyState::Pressed);
+    // Let go of already: by `release_keys`, or on one of two keyboards.
+    if !pressed && !keyboard.pressed_keys().contains(&code) {
+        return;
+    }
+    let action = keyboard.input(state, code, key_state, serial, time_ms, |state, modifiers, keysym| {
+        if !pressed {
+            // The client never saw this key go down, so it must not see it come up.
+            return match state.shell.swallowed_keys.remove(&code) {
+                true => FilterResult::Intercept(None),
+                false => FilterResult::Forward,
+            };
+        }
+        match keys::action(modifiers, keysym.modified_sym()) {
+            Some(action) => {
+                state.shell.swallowed_keys.insert(code);
+                FilterResult::Intercept(Some(action))
             }
-            match keys::action(modifiers, keysym.modified_sym()) {
-                Some(action) => {
-                    state.shell.swallowed_keys.insert(code);
-                    FilterResult::Intercept(Some(action))
-                }
-                None => FilterResult::Forward,
-            }
-        },
-    );
+            None => FilterResult::Forward,
+        }
+    });
     if let Some(Some(action)) = action {
         state.perform(action);
     }
 }
 
-/// Moves the pointer, and the window that follows it.
-fn move_pointer(state: &mut Compositor, position: Point<f64, Logical>, time_ms: u32) {
-    let Some(pointer) = state.seat.get_pointer() else { return };
-    let under = match state.shell.grab.take() {
-        Some(grab) => {
-            if let Some(window) = state.shell.window_mut(&grab.surface) {
-                grab.motion(window, position);
-                state.shell.grab = Some(grab);
-            }
-            state.scene_changed();
-            None
-        }
-        None => state.shell.surface_under(position),
-    };
-    let event = MotionEvent { location: position, serial: SERIAL_COUNTER.next_serial(), time: time_ms };
-    pointer.motion(state, under, &event);
-    state.pointer_moved();
+/// Lets go of every key: another session has the keyboard from now on, and sees them come up.
+///
+/// libinput says so too, but not before its next event, and until then a client would repeat the key.
+pub fn release_keys(state: &mut Compositor) {
+    let Some(keyboard) = state.seat.get_keyboard() else { return };
+    for code in keyboard.pressed_keys() {
+        key(state, code, KeyState::Released, trace::now_ms());
+    }
 }
 
-fn button<B: InputBackend>(state: &mut Compositor, event: &B::PointerButtonEvent) {
+/// Moves the pointer to `position`, or as near to it as there is an output.
+pub fn move_pointer(state: &mut Compositor, position: Point<f64, Logical>, time_ms: u32) {
     let Some(pointer) = state.seat.get_pointer() else { return };
-    let serial = SERIAL_COUNTER.next_serial();
-    let pressed = event.state() == ButtonState::Pressed;
-    if !pressed && state.end_grab() {
-        // The client has asked for the grab, or has not seen the press: either way its pointer left when it began.
-        let position = state.pointer_position();
-        if pointer.is_grabbed() {
-            pointer.unset_grab(state, serial, event.time_msec());
-        }
-        move_pointer(state, position, event.time_msec());
-        pointer.frame(state);
+    let position = state.shell.clamp(position);
+    if position == pointer.current_location() {
         return;
     }
+    let under = state.shell.surface_under(position);
+    let event = MotionEvent { location: position, serial: SERIAL_COUNTER.next_serial(), time: time_ms };
+    pointer.motion(state, under, &event);
+    pointer.frame(state);
+    state.pointer_moved(position);
+}
+
+/// A button of the pointer, by its code in linux/input-event-codes.h.
+pub fn button(state: &mut Compositor, button: u32, button_state: ButtonState, time_ms: u32) {
+    let Some(pointer) = state.seat.get_pointer() else { return };
+    state.enter_under_pointer();
+    let (serial, pressed) = (SERIAL_COUNTER.next_serial(), button_state == ButtonState::Pressed);
     if pressed && !pointer.is_grabbed() {
-        let position = state.pointer_position();
-        let under = state.shell.surface_under(position).map(|(surface, _)| surface);
+        let under = state.shell.surface_under(pointer.current_location()).map(|(surface, _)| surface);
         let window = under.as_ref().and_then(|surface| state.shell.window_of(surface));
         let toplevel = window.map(|window| window.surface().clone());
         state.focus(toplevel.as_ref());
         let logo = state.seat.get_keyboard().is_some_and(|keyboard| keyboard.modifier_state().logo);
-        if logo && let Some(window) = toplevel.as_ref().and_then(|surface| state.shell.window(surface)) {
-            if event.button() == Some(MouseButton::Middle) {
-                window.toplevel.send_close();
-                return;
-            }
-            let edge = Grab::nearest_edge(window.frame(), position);
-            let grab = match event.button() {
-                Some(MouseButton::Left) => Some(Grab::to_move(window, position)),
-                Some(MouseButton::Right) if !window.is_filling() => {
-                    Some(Grab::to_resize(window, edge, position))
-                }
-                _ => None,
-            };
-            if grab.is_some() {
-                state.begin_grab(grab);
-                return;
-            }
+        if logo && let Some(toplevel) = toplevel {
+            state.press_with_logo(&toplevel, button, serial);
         }
     }
-    let (button, time) = (event.button_code(), event.time_msec());
-    pointer.button(state, &ButtonEvent { button, state: event.state(), serial, time });
+    pointer.button(state, &ButtonEvent { button, state: button_state, serial, time: time_ms });
     pointer.frame(state);
+    // While a button was held, the pointer stayed with where it was pressed.
+    state.enter_under_pointer();
 }
 
 fn axis<B: InputBackend>(state: &mut Compositor, event: &B::PointerAxisEvent) {
     let Some(pointer) = state.seat.get_pointer() else { return };
+    state.enter_under_pointer();
     let source = event.source();
     let mut frame = AxisFrame::new(event.time_msec()).source(source);
     for axis in [Axis::Horizontal, Axis::Vertical] {

@@ -60,8 +60,11 @@ impl Grab {
         }
     }
 
-    /// The pointer is at `point` now.
+    /// The pointer is at `point` now. A window that has come to fill the screen meanwhile stays where it is.
     pub fn motion(&self, window: &mut Window, point: Point<f64, Logical>) {
+        if window.is_filling() {
+            return;
+        }
         let delta = (point - self.start).to_i32_round::<i32>();
         match self.kind {
             Kind::Move => window.location = self.frame.loc + delta,

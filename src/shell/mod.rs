@@ -34,8 +34,6 @@ pub struct Shell {
     pub popups: PopupManager,
     /// Where windows go: the outputs in the global coordinate space.
     areas: Vec<Rectangle<i32, Logical>>,
-    /// The window that is being moved or resized by the pointer.
-    pub grab: Option<Grab>,
     /// Keys that were ours when they went down: no client is to see them come up.
     pub swallowed_keys: HashSet<Keycode>,
 }
@@ -93,9 +91,6 @@ impl Shell {
     /// A toplevel is gone.
     pub fn remove(&mut self, surface: &WlSurface) {
         self.windows.retain(|window| window.surface() != surface);
-        if self.grab.as_ref().is_some_and(|grab| &grab.surface == surface) {
-            self.grab = None;
-        }
     }
 
     /// The windows that can be seen, top to bottom.

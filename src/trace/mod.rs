@@ -13,3 +13,9 @@ pub fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
+
+/// [`now`] as input events have it: in milliseconds, which wrap.
+#[expect(clippy::cast_possible_truncation, reason = "the wire's milliseconds wrap")]
+pub fn now_ms() -> u32 {
+    now().as_millis() as u32
+}

@@ -46,8 +46,8 @@ impl XdgShellHandler for Compositor {
         }
     }
 
-    fn popup_destroyed(&mut self, _surface: PopupSurface) {
-        self.scene_changed();
+    fn popup_destroyed(&mut self, surface: PopupSurface) {
+        self.popup_gone(&surface);
     }
 
     fn reposition_request(&mut self, surface: PopupSurface, positioner: PositionerState, token: u32) {

@@ -8,6 +8,7 @@
 mod fixture;
 
 mod bad_requests;
+mod input;
 mod setup;
 mod shm;
 mod subsurfaces;
