@@ -217,25 +217,40 @@ fn buttons_pressed_with_super_are_not_the_clients() {
 }
 
 #[test]
-fn a_window_that_fills_the_screen_does_not_move() {
+fn a_window_that_fills_the_screen_does_not_move_and_keeps_the_pointer() {
     let desk = desk();
     let mut user = User::new(&desk);
     user.window.toplevel.set_fullscreen(None);
-    let serial = {
-        point(&desk, middle(&desk));
-        user.press(&desk)
-    };
-    user.window.toplevel._move(&user.seat, serial);
     user.pointer_events();
+    point(&desk, middle(&desk));
     let before = location(&desk);
+    let serial = user.press(&desk);
+    user.window.toplevel._move(&user.seat, serial);
+    user.app.client.expect_no_error();
     point(&desk, (20.0, 10.0));
     click_on(&desk, LEFT, ButtonState::Released);
-    assert_eq!(location(&desk), before);
-
     key(&desk, KEY_LEFTMETA, KeyState::Pressed);
     click_on(&desk, LEFT, ButtonState::Pressed);
     point(&desk, (30.0, 14.0));
     click_on(&desk, LEFT, ButtonState::Released);
+    let seen = user.pointer_events();
+    assert_eq!(seen.iter().filter(|event| is_button(event)).count(), 3, "{seen:?}");
+    assert!(!seen.iter().any(|event| matches!(event, wl_pointer::Event::Leave { .. })), "{seen:?}");
+    assert_eq!(location(&desk), before);
+}
+
+#[test]
+fn a_window_that_comes_to_fill_the_screen_stops_following_the_pointer() {
+    let desk = desk();
+    let mut user = User::new(&desk);
+    let (x, y) = middle(&desk);
+    point(&desk, (x, y));
+    let serial = user.press(&desk);
+    user.window.toplevel._move(&user.seat, serial);
+    user.window.toplevel.set_fullscreen(None);
+    user.app.client.expect_no_error();
+    let before = location(&desk);
+    point(&desk, (x + 10.0, y));
     assert_eq!(location(&desk), before);
 }
 
