@@ -1,8 +1,8 @@
 //! The compositor as a session on KMS, with clients as processes: what people do with it.
 
-use std::{thread::sleep, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, thread::sleep, time::Duration};
 
-use crate::harness::{Session, wait_until};
+use crate::harness::{Client, Session, wait_until};
 
 /// Long enough for a few dozen frames in the emulated guest.
 const A_WHILE: Duration = Duration::from_secs(8);
@@ -157,4 +157,41 @@ fn the_end_of_the_compositor_releases_every_buffer() {
     let report = client.wait();
     // A commit that the compositor had not read from the socket was never its to release.
     assert!(report.number("released") + 1 >= report.number("committed"), "{report:?}");
+}
+
+/// Does it again and again until the client has gone: it may not have a window yet.
+fn until_closed(mut client: Client, mut close: impl FnMut()) {
+    wait_until("the client is closed", || {
+        close();
+        sleep(Duration::from_secs(1));
+        client.has_ended()
+    });
+    client.wait().expect_clean();
+}
+
+#[test]
+fn keys_and_buttons_start_a_terminal_close_windows_and_end_the_session() {
+    let session = Session::start(&[]);
+    let started = session.terminal().with_extension("started");
+    fs::write(session.terminal(), format!("#!/bin/sh\ntouch {}\n", started.display())).expect("a script");
+    fs::set_permissions(session.terminal(), fs::Permissions::from_mode(0o755)).expect("its mode");
+    host("key meta_l-ret");
+    wait_until("the terminal has started", || started.exists());
+
+    let client = ["--sync=explicit", "--source=heap", "--size=160x120"];
+    until_closed(session.client(&client), || host("key meta_l-q"));
+    // The only window is in the middle.
+    until_closed(session.client(&client), || {
+        for request in [
+            "mouse-move 640 360",
+            "key meta_l down",
+            "mouse-button middle down",
+            "mouse-button middle up",
+            "key meta_l up",
+        ] {
+            host(request);
+        }
+    });
+    host("key meta_l-shift-e");
+    session.wait();
 }

@@ -47,6 +47,10 @@ impl Process {
         status.expect("a status")
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("wait").is_some()
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -92,12 +96,18 @@ impl Session {
             .arg(folder.join("record.json"))
             .args(arguments)
             .env("XDG_RUNTIME_DIR", &folder)
+            .env("TERMINAL", folder.join("terminal"))
             .env("RUST_LOG", "warn")
             .spawn()
             .expect("start the compositor");
         let session = Self { process: Process(child), folder };
         wait_until("the compositor listens", || session.folder.join("wayland-test").exists());
         session
+    }
+
+    /// What Super and Return start, if the test has put a program there.
+    pub fn terminal(&self) -> PathBuf {
+        self.folder.join("terminal")
     }
 
     /// A command that runs as a client of this compositor.
@@ -122,8 +132,14 @@ impl Session {
 
     /// Ends the compositor, which has to go with exit status 0, and gives its record: a list of clients.
     pub fn end(self) -> Record {
-        let Self { process, folder } = self;
-        let status = process.end();
+        self.process.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until the compositor ends by itself; otherwise as [`end`](Self::end).
+    pub fn wait(self) -> Record {
+        let Self { mut process, folder } = self;
+        let status = process.wait();
         assert!(status.success(), "the compositor ended with {status}");
         let record = fs::read(folder.join("record.json")).expect("the record");
         Record(serde_json::from_slice(&record).expect("the record is JSON"))
@@ -150,6 +166,11 @@ pub struct Client {
 impl Client {
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// Asks it to end, and gives its report.
