@@ -155,6 +155,7 @@ impl Content {
             let bounds = Rectangle::from_size(picture.size);
             let rects = damage.into_iter().filter_map(|damage| match damage {
                 Damage::Buffer(rect) => rect.intersection(bounds),
+                // Clamped first: smithay turns rectangles with plain arithmetic.
                 Damage::Surface(rect) => {
                     to_unscaled(rect.intersection(Rectangle::from_size(view.dst))?, &view)
                         .to_i32_up()

@@ -23,7 +23,7 @@ use smithay::{
     reexports::wayland_server::{
         Client, DisplayHandle, Weak,
         backend::{ClientData, ClientId, DisconnectReason, ObjectId},
-        protocol::wl_surface::WlSurface,
+        protocol::{wl_subsurface::WlSubsurface, wl_surface::WlSurface},
     },
     wayland::{
         compositor::{CompositorClientState, CompositorState},
@@ -44,6 +44,8 @@ use dmabuf::{DmabufHandler, DmabufState, ImportError};
 pub struct Globals {
     compositor: CompositorState,
     surfaces: HashMap<ObjectId, Weak<WlSurface>>,
+    /// The destroyed `wl_subsurface` of surfaces that have no other now.
+    subsurfaces: HashMap<ObjectId, WlSubsurface>,
     data_device: DataDeviceState,
     dmabuf: DmabufState,
     seat: SeatState<Compositor>,
@@ -81,6 +83,7 @@ impl Globals {
         XdgDecorationState::new::<Compositor>(display);
         let globals = Self {
             surfaces: HashMap::new(),
+            subsurfaces: HashMap::new(),
             compositor: CompositorState::new_v6::<Compositor>(display),
             data_device: DataDeviceState::new::<Compositor>(display),
             dmabuf,

@@ -1,11 +1,11 @@
 //! Requests that no well-behaved client makes: each ends its client at most, and never the compositor or anybody else.
 
-use wayland_client::protocol::{wl_subcompositor, wl_surface};
+use wayland_client::protocol::{wl_output::Transform, wl_subcompositor, wl_subsurface, wl_surface};
 use wayland_protocols::wp::viewporter::client::wp_viewport::{self, WpViewport};
 use wayland_protocols::wp::viewporter::client::wp_viewporter::{self, WpViewporter};
 
 use crate::fixture::Log;
-use crate::setup::{App, Clock, SIZE, Window, desk};
+use crate::setup::{App, Clock, NO_MEMORY, SIZE, Window, desk};
 
 fn viewport(app: &mut App, window: &Window) -> (WpViewporter, WpViewport) {
     let viewporter: WpViewporter = app.client.bind(1);
@@ -171,6 +171,74 @@ fn a_surface_cannot_be_its_own_parent_or_its_childs() {
     let subcompositor = app.subcompositor.clone();
     app.client.expect_protocol_error(&subcompositor, wl_subcompositor::Error::BadSurface);
     clock.tick();
+}
+
+#[test]
+fn a_subsurface_cannot_be_placed_beside_itself() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    for above in [true, false] {
+        let mut app = App::new(&desk);
+        let parent = app.surface();
+        let (child, subsurface) = app.subsurface(&parent);
+        match above {
+            true => subsurface.place_above(&child),
+            false => subsurface.place_below(&child),
+        }
+        app.client.expect_protocol_error(&subsurface, wl_subsurface::Error::BadSurface);
+        clock.tick();
+    }
+}
+
+#[test]
+fn subsurfaces_are_nested_up_to_a_bound() {
+    const MAX_SUBSURFACE_DEPTH: usize = 64;
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let mut deepest = app.surface();
+    for _ in 0..MAX_SUBSURFACE_DEPTH {
+        deepest = app.subsurface(&deepest).0;
+    }
+    app.client.expect_no_error();
+    app.subsurface(&deepest);
+    let display = app.client.display();
+    app.client.expect_protocol_error(&display, NO_MEMORY);
+    clock.tick();
+
+    // From the other end: the whole tree gets a parent.
+    let mut app = App::new(&desk);
+    let mut top = app.surface();
+    for _ in 0..=MAX_SUBSURFACE_DEPTH {
+        let parent = app.surface();
+        app.subcompositor.get_subsurface(&top, &parent, &app.client.handle(), Log::default());
+        top = parent;
+    }
+    let display = app.client.display();
+    app.client.expect_protocol_error(&display, NO_MEMORY);
+    clock.tick();
+}
+
+#[test]
+fn damage_of_any_size_hurts_nobody_however_the_buffer_is_turned() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let extremes = [i32::MIN, -1, 0, 1, i32::MAX];
+    for transform in
+        [Transform::_90, Transform::_180, Transform::_270, Transform::Flipped, Transform::Flipped90]
+    {
+        window.surface.set_buffer_transform(transform);
+        for a in extremes {
+            for b in extremes {
+                window.surface.damage(a, b, i32::MAX, i32::MAX);
+            }
+        }
+        let shown = app.show(&window.surface, &app.shm_buffer());
+        app.until_shown(&shown);
+        clock.tick();
+    }
 }
 
 #[test]

@@ -94,3 +94,60 @@ fn a_child_that_goes_on_without_its_parent_is_stopped_at_the_bound() {
     let display = app.client.display();
     app.client.expect_protocol_error(&display, NO_MEMORY);
 }
+
+#[test]
+fn a_child_without_its_parent_still_gets_its_buffers_back() {
+    let desk = desk();
+    for parent_goes in [false, true] {
+        let mut app = App::new(&desk);
+        let parent = app.surface();
+        let (child, subsurface) = app.subsurface(&parent);
+        match parent_goes {
+            true => parent.destroy(),
+            false => subsurface.destroy(),
+        }
+        let (one, two) = (app.shm_buffer(), app.shm_buffer());
+        app.show(&child, &one);
+        app.show(&child, &two);
+        app.client.expect_no_error();
+        assert_eq!((releases(&one), releases(&two)), (1, 0), "the parent is gone: {parent_goes}");
+    }
+}
+
+#[test]
+fn a_child_that_gets_a_parent_again_is_synchronised_again() {
+    let desk = desk();
+    let (mut app, mut clock) = (App::new(&desk), Clock::new(&desk));
+    let window = app.window();
+    let (child, subsurface) = app.subsurface(&window.surface);
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+    subsurface.destroy();
+    app.show(&child, &app.shm_buffer());
+    let handle = app.client.handle();
+    app.subcompositor.get_subsurface(&child, &window.surface, &handle, Default::default());
+    let held = app.show(&child, &app.shm_buffer());
+    app.client.expect_no_error();
+    clock.tick();
+    assert_eq!(app.fate(&held), Fate::Waiting);
+    window.surface.commit();
+    app.until_shown(&held);
+}
+
+#[test]
+fn a_child_goes_from_the_screen_with_its_wl_subsurface() {
+    let desk = desk();
+    let (mut app, mut clock) = (App::new(&desk), Clock::new(&desk));
+    let window = app.window();
+    let (child, subsurface) = app.subsurface(&window.surface);
+    subsurface.set_desync();
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+    let shown = app.show(&child, &app.shm_buffer());
+    app.until_shown(&shown);
+    subsurface.destroy();
+    let hidden = app.show(&child, &app.shm_buffer());
+    app.client.expect_no_error();
+    clock.tick();
+    assert_eq!(app.fate(&hidden), Fate::Waiting);
+}
