@@ -17,15 +17,15 @@ use std::{
 use smithay::{
     reexports::wayland_server::{
         Client, DisplayHandle, Resource, Weak,
-        protocol::{wl_buffer::WlBuffer, wl_callback::WlCallback, wl_surface::WlSurface},
+        protocol::{wl_buffer::WlBuffer, wl_surface::WlSurface},
     },
     utils::{Buffer, Logical, Point as Place, Rectangle, Size},
-    wayland::compositor::{
-        Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, Damage, SubsurfaceCachedState,
-        SurfaceAttributes, SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface, with_states,
-    },
     wayland::{
-        presentation::{PresentationFeedbackCachedState, PresentationFeedbackCallback},
+        compositor::{
+            Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, SubsurfaceCachedState, SurfaceAttributes,
+            SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface, with_states,
+        },
+        presentation::PresentationFeedbackCachedState,
         shell::xdg::{SurfaceCachedState as XdgCachedState, XDG_POPUP_ROLE},
     },
 };
@@ -156,68 +156,6 @@ impl Incoming {
             Self::Buffer { buffer: ClientBuffer::Dmabuf(..), .. } => Attached::Explicit,
             Self::Buffer { buffer: ClientBuffer::Shm(_), .. } => Attached::ImplicitOnly,
         }
-    }
-}
-
-/// What a subsurface has not committed, while its parent commits.
-#[derive(Debug)]
-#[must_use = "it has to be given back, or the client's requests are lost"]
-pub(super) struct Withheld {
-    surface: WlSurface,
-    buffer: Option<BufferAssignment>,
-    buffer_delta: Option<Place<i32, Logical>>,
-    damage: Vec<Damage>,
-    frame_callbacks: Vec<WlCallback>,
-    feedback: Vec<PresentationFeedbackCallback>,
-}
-
-/// Keeps what subsurfaces have not committed out of their parent's commit: smithay 0.7 commits the pending state of
-/// synchronised ones along with it.
-///
-/// Covers what belongs to one commit. What stays until it is changed (scale, transform, regions) is still taken early.
-pub(super) fn withhold(surface: &WlSurface) -> Vec<Withheld> {
-    if is_sync_subsurface(surface) {
-        return Vec::new();
-    }
-    let mut withheld = Vec::new();
-    let mut left = get_children(surface);
-    left.retain(is_sync_subsurface);
-    while let Some(child) = left.pop() {
-        left.extend(get_children(&child));
-        withheld.push(Withheld::take(child));
-    }
-    withheld
-}
-
-impl Withheld {
-    fn take(surface: WlSurface) -> Self {
-        with_states(&surface.clone(), |states| {
-            let mut attributes = states.cached_state.get::<SurfaceAttributes>();
-            let pending = attributes.pending();
-            let mut feedback = states.cached_state.get::<PresentationFeedbackCachedState>();
-            Self {
-                surface,
-                buffer: pending.buffer.take(),
-                buffer_delta: pending.buffer_delta.take(),
-                damage: std::mem::take(&mut pending.damage),
-                frame_callbacks: std::mem::take(&mut pending.frame_callbacks),
-                feedback: std::mem::take(&mut feedback.pending().callbacks),
-            }
-        })
-    }
-
-    /// The parent has committed.
-    pub(super) fn give_back(self) {
-        let Self { surface, buffer, buffer_delta, damage, frame_callbacks, feedback } = self;
-        with_states(&surface, |states| {
-            let mut attributes = states.cached_state.get::<SurfaceAttributes>();
-            let pending = attributes.pending();
-            pending.buffer = buffer;
-            pending.buffer_delta = buffer_delta;
-            pending.damage = damage;
-            pending.frame_callbacks = frame_callbacks;
-            states.cached_state.get::<PresentationFeedbackCachedState>().pending().callbacks = feedback;
-        });
     }
 }
 

@@ -25,7 +25,7 @@ use smithay::{
     },
 };
 
-use super::{ClientState, commit, disconnect};
+use super::{ClientState, commit, disconnect, withheld};
 use crate::{compositor::Compositor, shell::tree};
 
 /// How deep subsurfaces may be nested: smithay walks their trees by recursion.
@@ -85,14 +85,14 @@ impl Dispatch<WlSurface, SurfaceUserData> for Compositor {
             wl_surface::Request::Damage { width, height, .. } if *width < 0 || *height < 0 => return,
             wl_surface::Request::Commit => {
                 free_orphan(state, client, surface, display, init);
-                commit::withhold(surface)
+                withheld::withhold(surface)
             }
             _ => Vec::new(),
         };
         <CompositorState as Dispatch<_, _, Self>>::request(
             state, client, surface, request, data, display, init,
         );
-        withheld.into_iter().for_each(commit::Withheld::give_back);
+        withheld.into_iter().for_each(withheld::Withheld::give_back);
     }
 
     fn destroyed(state: &mut Self, client: ClientId, surface: &WlSurface, data: &SurfaceUserData) {

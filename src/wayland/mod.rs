@@ -13,6 +13,7 @@ pub mod drm_syncobj;
 mod output;
 mod seat;
 mod shm;
+mod withheld;
 mod xdg_shell;
 
 use std::{collections::HashMap, sync::Arc};

@@ -2,7 +2,10 @@
 
 use fencepost::surface::queue::MAX_QUEUED_COMMITS;
 
-use crate::setup::{App, Clock, Fate, NO_MEMORY, desk, releases};
+use wayland_protocols::wp::viewporter::client::wp_viewport;
+use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
+
+use crate::setup::{App, Clock, Fate, NO_MEMORY, SIZE, desk, releases};
 
 #[test]
 fn a_synchronised_child_is_shown_with_its_parents_commit() {
@@ -58,6 +61,33 @@ fn what_a_child_has_not_committed_is_not_taken_by_its_parents_commit() {
     app.until_shown(&watched);
     app.client.until(|| !crate::fixture::events(&frame).is_empty());
     app.client.until(|| releases(&buffer) == 1);
+}
+
+#[test]
+fn how_a_child_is_to_be_shown_is_not_taken_before_it_commits() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, _subsurface) = app.subsurface(&window.surface);
+    let viewporter: WpViewporter = app.client.bind(1);
+    let viewport = viewporter.get_viewport(&child, &app.client.handle(), Default::default());
+    app.show(&child, &app.shm_buffer());
+    let first = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&first);
+
+    // Outside of the buffer that the child shows: taken now, it would be an error.
+    viewport.set_source(f64::from(SIZE.0), 0.0, 1.0, 1.0);
+    window.surface.commit();
+    app.client.expect_no_error();
+    viewport.set_source(0.0, 0.0, 1.0, 1.0);
+    let shown = app.show(&child, &app.shm_buffer());
+    viewport.set_source(f64::from(SIZE.0), 0.0, 1.0, 1.0);
+    window.surface.commit();
+    app.until_shown(&shown);
+
+    child.commit();
+    window.surface.commit();
+    app.client.expect_protocol_error(&viewport, wp_viewport::Error::OutOfBuffer);
 }
 
 #[test]
