@@ -79,10 +79,6 @@ impl Compositor {
                 self.scene_changed();
             }
             Mapping::Unmapped => {
-                // To come back it needs an initial commit and a configure, as in the beginning.
-                if let Some(window) = self.shell.window(surface) {
-                    window.toplevel.reset_initial_configure_sent();
-                }
                 self.focus_topmost();
                 self.scene_changed();
             }

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod grab;
 pub mod keys;
 pub mod place;
+pub mod popups;
 pub mod tree;
 pub mod window;
 
@@ -32,6 +33,7 @@ pub struct Shell {
     windows: Vec<Window>,
     /// The popups of all windows.
     pub popups: PopupManager,
+    newest_popup: u64,
     /// Where windows go: the outputs in the global coordinate space.
     areas: Vec<Rectangle<i32, Logical>>,
     /// Keys that were ours when they went down: no client is to see them come up.
@@ -141,7 +143,12 @@ impl Shell {
                 }
                 Mapping::Mapped
             }
-            (true, false) => Mapping::Unmapped,
+            (true, false) => {
+                if let Some(window) = self.windows.get_mut(index) {
+                    window.reset();
+                }
+                Mapping::Unmapped
+            }
             _ => Mapping::Unchanged,
         }
     }
@@ -162,7 +169,8 @@ impl Shell {
     pub fn surface_under(&self, point: Point<f64, Logical>) -> Option<(WlSurface, Point<f64, Logical>)> {
         self.visible().find_map(|window| {
             let origin = window.origin();
-            PopupManager::popups_for_surface(window.surface())
+            popups::of_window(window.surface())
+                .into_iter()
                 .find_map(|(popup, at)| {
                     let origin = window.location + at - popup.geometry().loc;
                     tree::surface_under(popup.wl_surface(), origin, point)
@@ -194,7 +202,7 @@ impl Shell {
     /// Every surface that can be seen, top to bottom, with its data and the place of its origin.
     pub fn for_each_surface(&self, mut f: impl FnMut(&WlSurface, &SurfaceData, Point<i32, Logical>)) {
         for window in self.visible() {
-            for (popup, at) in PopupManager::popups_for_surface(window.surface()) {
+            for (popup, at) in popups::of_window(window.surface()) {
                 let origin = window.location + at - popup.geometry().loc;
                 tree::for_each(popup.wl_surface(), origin, &mut f);
             }

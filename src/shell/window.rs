@@ -10,11 +10,14 @@ use smithay::{
     utils::{Logical, Point, Rectangle, Size},
     wayland::{
         compositor::with_states,
-        shell::xdg::{SurfaceCachedState, ToplevelSurface},
+        shell::xdg::{SurfaceCachedState, ToplevelState, ToplevelSurface, XdgToplevelSurfaceData},
     },
 };
 
 use super::tree;
+
+/// Nothing of a window is looked for farther from its surface's origin than this: sums of such numbers do not overflow.
+pub const FARTHEST: i32 = 1 << 18;
 
 /// Which edges a resize moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,14 +53,48 @@ impl Window {
         self.toplevel.wl_surface()
     }
 
-    /// The window's geometry in surface coordinates: what the client said, or all that it shows.
+    /// The window's geometry in surface coordinates: what the client said, as far as it shows it, or all that it shows.
     pub fn geometry(&self) -> Rectangle<i32, Logical> {
         let set = with_states(self.surface(), |states| {
             states.cached_state.get::<SurfaceCachedState>().current().geometry
         });
-        set.unwrap_or_else(|| {
-            Rectangle::from_size(tree::content(self.surface(), |content| content.size()).unwrap_or_default())
-        })
+        let extents = self.extents().unwrap_or_default();
+        set.and_then(|set| set.intersection(extents)).unwrap_or(extents)
+    }
+
+    /// All that the surface and its subsurfaces show, in surface coordinates.
+    fn extents(&self) -> Option<Rectangle<i32, Logical>> {
+        let space = Rectangle::from_extremities((-FARTHEST, -FARTHEST), (FARTHEST, FARTHEST));
+        let mut extents: Option<Rectangle<_, _>> = None;
+        tree::for_each(self.surface(), Point::default(), |_, states, at| {
+            let size = tree::content_of(states, |content| content.size()).unwrap_or_default();
+            if let Some(shown) = Rectangle::new(at, size).intersection(space) {
+                extents = Some(extents.map_or(shown, |others| others.merge(shown)));
+            }
+        });
+        extents
+    }
+
+    /// The window has lost its buffer: it is as it was when it was new, and needs an initial commit and a configure to
+    /// come back.
+    pub(super) fn reset(&mut self) {
+        self.restore = None;
+        self.anchor = None;
+        self.toplevel.reset_initial_configure_sent();
+        self.toplevel.with_pending_state(|pending| {
+            *pending = ToplevelState {
+                decoration_mode: pending.decoration_mode,
+                capabilities: pending.capabilities.clone(),
+                ..ToplevelState::default()
+            };
+        });
+        with_states(self.surface(), |states| {
+            if let Some(Ok(mut data)) =
+                states.data_map.get::<XdgToplevelSurfaceData>().map(|data| data.lock())
+            {
+                data.configured = false;
+            }
+        });
     }
 
     /// The window's geometry in the global coordinate space.
@@ -119,8 +156,8 @@ impl Window {
         let frame = self.frame();
         if self.anchor.is_none_or(|(anchored, _)| anchored != edges) {
             let corner = Point::from((
-                if edges.left { frame.loc.x + frame.size.w } else { frame.loc.x },
-                if edges.top { frame.loc.y + frame.size.h } else { frame.loc.y },
+                if edges.left { frame.loc.x.saturating_add(frame.size.w) } else { frame.loc.x },
+                if edges.top { frame.loc.y.saturating_add(frame.size.h) } else { frame.loc.y },
             ));
             self.anchor = Some((edges, corner));
         }
@@ -142,10 +179,10 @@ impl Window {
         let Some((edges, corner)) = self.anchor else { return };
         let size = self.geometry().size;
         if edges.left {
-            self.location.x = corner.x - size.w;
+            self.location.x = corner.x.saturating_sub(size.w);
         }
         if edges.top {
-            self.location.y = corner.y - size.h;
+            self.location.y = corner.y.saturating_sub(size.h);
         }
         let resizing = self.toplevel.with_pending_state(|pending| pending.states.contains(State::Resizing));
         if !resizing {

@@ -22,8 +22,9 @@ use smithay::{
     utils::{Buffer, Logical, Point as Place, Rectangle, Size},
     wayland::{
         compositor::{
-            Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, SubsurfaceCachedState, SurfaceAttributes,
-            SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface, with_states,
+            Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, SubsurfaceCachedState,
+            SurfaceAttributes, SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface,
+            with_states,
         },
         presentation::PresentationFeedbackCachedState,
         shell::xdg::{SurfaceCachedState as XdgCachedState, XDG_POPUP_ROLE},

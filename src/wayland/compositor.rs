@@ -25,7 +25,7 @@ use smithay::{
     },
 };
 
-use super::{ClientState, commit, disconnect, withheld};
+use super::{ClientState, commit, disconnect, withheld, xdg_requests};
 use crate::{compositor::Compositor, shell::tree};
 
 /// How deep subsurfaces may be nested: smithay walks their trees by recursion.
@@ -83,6 +83,7 @@ impl Dispatch<WlSurface, SurfaceUserData> for Compositor {
         let withheld = match &request {
             // smithay 0.7 makes sizes of these numbers, and asserts that no size is negative.
             wl_surface::Request::Damage { width, height, .. } if *width < 0 || *height < 0 => return,
+            wl_surface::Request::Commit if xdg_requests::refuse_unconfigured_buffer(surface) => return,
             wl_surface::Request::Commit => {
                 free_orphan(state, client, surface, display, init);
                 withheld::withhold(surface)
@@ -199,6 +200,7 @@ impl Dispatch<WlSubsurface, SubsurfaceUserData> for Compositor {
         if data.surface().is_alive() {
             state.globals.subsurfaces.insert(data.surface().id(), subsurface.clone());
             state.scene_changed();
+            state.enter_under_pointer();
         }
     }
 }

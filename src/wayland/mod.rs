@@ -14,6 +14,7 @@ mod output;
 mod seat;
 mod shm;
 mod withheld;
+mod xdg_requests;
 mod xdg_shell;
 
 use std::{collections::HashMap, sync::Arc};

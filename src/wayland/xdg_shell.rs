@@ -1,23 +1,36 @@
 //! xdg-shell and xdg-decoration: toplevels and popups, as requests to the shell.
 
 use smithay::{
-    desktop::{PopupKeyboardGrab, PopupKind, PopupPointerGrab, PopupUngrabStrategy, find_popup_root_surface},
+    desktop::{
+        PopupKeyboardGrab, PopupKind, PopupManager, PopupPointerGrab, PopupUngrabStrategy,
+        find_popup_root_surface,
+    },
     input::{Seat, pointer::Focus},
     reexports::{
         wayland_protocols::xdg::{
             decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode,
             shell::server::xdg_toplevel::{ResizeEdge, State},
         },
-        wayland_server::protocol::{wl_output::WlOutput, wl_seat::WlSeat, wl_surface::WlSurface},
+        wayland_server::{
+            Resource,
+            protocol::{wl_output::WlOutput, wl_seat::WlSeat, wl_surface::WlSurface},
+        },
     },
-    utils::Serial,
-    wayland::shell::xdg::{
-        PopupSurface, PositionerState, ToplevelSurface, XdgShellHandler, XdgShellState,
-        decoration::XdgDecorationHandler,
+    utils::{SERIAL_COUNTER, Serial},
+    wayland::{
+        compositor::with_states,
+        shell::xdg::{
+            PopupSurface, PositionerState, ToplevelSurface, XdgShellHandler, XdgShellState,
+            XdgToplevelSurfaceData, decoration::XdgDecorationHandler,
+        },
     },
 };
 
-use crate::{compositor::Compositor, shell::Grab};
+use super::xdg_requests;
+use crate::{
+    compositor::Compositor,
+    shell::{Grab, Mapping},
+};
 
 impl XdgShellHandler for Compositor {
     fn xdg_shell_state(&mut self) -> &mut XdgShellState {
@@ -39,10 +52,8 @@ impl XdgShellHandler for Compositor {
             state.geometry = positioner.get_geometry();
             state.positioner = positioner;
         });
-        self.shell.unconstrain(&surface);
-        // The only failure is a popup that is dead already; it needs no tracking.
-        if self.shell.popups.track_popup(PopupKind::Xdg(surface)).is_err() {
-            tracing::debug!("a popup was destroyed before it could be tracked");
+        if let Err(error) = self.shell.add_popup(&surface) {
+            xdg_requests::refuse_popup(&self.display, &surface, error);
         }
     }
 
@@ -63,6 +74,14 @@ impl XdgShellHandler for Compositor {
         let Some(seat) = Seat::<Self>::from_resource(&seat) else { return };
         let kind = PopupKind::Xdg(surface);
         let Ok(root) = find_popup_root_surface(&kind) else { return };
+        if !may_grab(&seat, kind.wl_surface(), serial) {
+            tracing::debug!("a popup grabs without an event of its client's; it is dismissed");
+            // Fails for a root that is dead, whose popups are dead too.
+            if PopupManager::dismiss_popup(&root, &kind).is_ok() {
+                self.scene_changed();
+            }
+            return;
+        }
         let Ok(mut grab) = self.shell.popups.grab_popup(root, kind, &seat, serial) else { return };
         if let Some(keyboard) = seat.get_keyboard() {
             if keyboard.is_grabbed()
@@ -127,12 +146,29 @@ impl XdgDecorationHandler for Compositor {
     }
 }
 
-/// Server-side decoration, of which we draw none: clients leave their frame away.
+/// Server-side decoration, of which we draw none: clients leave their frame away. They wait for the answer, even if
+/// nothing changes; before the initial commit the initial configure is the answer.
 fn set_server_side(toplevel: &ToplevelSurface) {
     toplevel.with_pending_state(|state| state.decoration_mode = Some(Mode::ServerSide));
+    with_states(toplevel.wl_surface(), |states| {
+        if let Some(Ok(mut data)) = states.data_map.get::<XdgToplevelSurfaceData>().map(|data| data.lock()) {
+            data.initial_decoration_configure_sent = false;
+        }
+    });
     if toplevel.is_initial_configure_sent() {
-        toplevel.send_pending_configure();
+        toplevel.send_configure();
     }
+}
+
+/// Whether `serial` can be of an event that the popup's client has got from the user: one since the pointer or the
+/// keyboard came to it.
+fn may_grab(seat: &Seat<Compositor>, popup: &WlSurface, serial: Serial) -> bool {
+    let next = SERIAL_COUNTER.next_serial();
+    let owns = |focus: &WlSurface| focus.id().same_client_as(&popup.id());
+    let keyboard = seat.get_keyboard().filter(|it| it.current_focus().as_ref().is_some_and(owns));
+    let pointer = seat.get_pointer().filter(|it| it.current_focus().as_ref().is_some_and(owns));
+    let entered = [keyboard.and_then(|it| it.last_enter()), pointer.and_then(|it| it.last_enter())];
+    entered.into_iter().flatten().any(|entered| entered <= serial && serial < next)
 }
 
 impl Compositor {
@@ -166,14 +202,21 @@ impl Compositor {
             if !window.toplevel.is_initial_configure_sent() {
                 window.toplevel.send_configure();
             }
-        } else if let Some(PopupKind::Xdg(popup)) = self.shell.popups.find_popup(surface)
-            && !popup.is_initial_configure_sent()
-            && let Err(error) = popup.send_configure()
-        {
-            tracing::error!("the initial configure of a popup was refused: {error}");
+        } else if let Some(PopupKind::Xdg(popup)) = self.shell.popups.find_popup(surface) {
+            match self.shell.popup_committed(&popup) {
+                Mapping::Mapped | Mapping::Unmapped => {
+                    self.scene_changed();
+                    self.enter_under_pointer();
+                }
+                Mapping::Unchanged if popup.is_initial_configure_sent() => {}
+                Mapping::Unchanged => {
+                    if let Err(error) = popup.send_configure() {
+                        tracing::error!("the initial configure of a popup was refused: {error}");
+                    }
+                }
+            }
         }
     }
 }
 
-smithay::delegate_xdg_shell!(Compositor);
 smithay::delegate_xdg_decoration!(Compositor);

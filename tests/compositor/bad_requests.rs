@@ -1,8 +1,11 @@
 //! Requests that no well-behaved client makes: each ends its client at most, and never the compositor or anybody else.
 
+use fencepost::shell::window::Edges;
+use smithay::utils::Rectangle;
 use wayland_client::protocol::{wl_output::Transform, wl_subcompositor, wl_subsurface, wl_surface};
 use wayland_protocols::wp::viewporter::client::wp_viewport::{self, WpViewport};
 use wayland_protocols::wp::viewporter::client::wp_viewporter::{self, WpViewporter};
+use wayland_protocols::xdg::shell::client::{xdg_surface, xdg_toplevel};
 
 use crate::fixture::Log;
 use crate::setup::{App, Clock, NO_MEMORY, SIZE, Window, desk};
@@ -75,6 +78,75 @@ fn a_surface_as_large_as_numbers_go_is_shown_and_hurts_nobody() {
     app.client.expect_no_error();
     clock.tick();
     app.client.expect_no_error();
+}
+
+#[test]
+fn a_window_geometry_of_any_place_and_size_hurts_nobody() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let (child, below) = app.subsurface(&window.surface);
+    for (place, size) in [(8, 4), (0, i32::MAX), (i32::MAX, i32::MAX), (i32::MIN, i32::MAX)] {
+        let (_, viewport) = viewport(&mut app, &window);
+        viewport.set_destination(size, size);
+        below.set_position(place, place);
+        window.xdg_surface.set_window_geometry(place, place, size, size);
+        app.show(&child, &app.shm_buffer());
+        app.show(&window.surface, &app.shm_buffer());
+        app.client.expect_no_error();
+        {
+            let mut server = desk.server_mut();
+            let shell = &mut server.state().shell;
+            let surface = shell.visible().last().expect("a window").surface().clone();
+            let window = shell.window_mut(&surface).expect("the same window");
+            window.resize((1, i32::MAX).into(), Edges::default());
+            window.location = (1, 1).into();
+            window.resize((i32::MAX, 1).into(), Edges { left: true, top: true });
+        }
+        app.show(&window.surface, &app.shm_buffer());
+        app.client.expect_no_error();
+        viewport.destroy();
+        clock.tick();
+    }
+}
+
+#[test]
+fn a_window_geometry_is_what_the_window_shows_at_most() {
+    let desk = desk();
+    let mut app = App::new(&desk);
+    let window = app.window();
+    window.xdg_surface.set_window_geometry(8, -4, 1000, 1000);
+    let shown = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&shown);
+    let mut server = desk.server_mut();
+    let geometry = server.state().shell.visible().next().expect("a window").geometry();
+    assert_eq!(geometry, Rectangle::new((8, 0).into(), (SIZE.0 - 8, SIZE.1).into()));
+}
+
+#[test]
+fn sizes_below_nothing_are_refused_by_xdg_shell() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    for (width, height) in [(0, 1), (1, -1), (i32::MIN, i32::MIN)] {
+        let mut app = App::new(&desk);
+        let window = app.window();
+        window.xdg_surface.set_window_geometry(0, 0, width, height);
+        app.client.expect_protocol_error(&window.xdg_surface, xdg_surface::Error::InvalidSize);
+        clock.tick();
+    }
+    for (width, height) in [(-1, 0), (0, i32::MIN)] {
+        for max in [true, false] {
+            let mut app = App::new(&desk);
+            let window = app.window();
+            match max {
+                true => window.toplevel.set_max_size(width, height),
+                false => window.toplevel.set_min_size(width, height),
+            }
+            app.client.expect_protocol_error(&window.toplevel, xdg_toplevel::Error::InvalidSize);
+            clock.tick();
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod fixture;
 
 mod bad_requests;
 mod input;
+mod popups;
 mod setup;
 mod shm;
 mod subsurfaces;

@@ -216,18 +216,23 @@ impl App {
 impl Window {
     /// Acknowledges the last configure that has come; returns how many had.
     pub(crate) fn ack(&self) -> usize {
-        let serials: Vec<_> = events(&self.xdg_surface)
-            .into_iter()
-            .filter_map(|event| match event {
-                xdg_surface::Event::Configure { serial } => Some(serial),
-                _ => None,
-            })
-            .collect();
-        if let Some(serial) = serials.last() {
-            self.xdg_surface.ack_configure(*serial);
-        }
-        serials.len()
+        ack(&self.xdg_surface)
     }
+}
+
+/// Acknowledges the last configure that has come; returns how many had.
+pub(crate) fn ack(xdg_surface: &XdgSurface) -> usize {
+    let serials: Vec<_> = events(xdg_surface)
+        .into_iter()
+        .filter_map(|event| match event {
+            xdg_surface::Event::Configure { serial } => Some(serial),
+            _ => None,
+        })
+        .collect();
+    if let Some(serial) = serials.last() {
+        xdg_surface.ack_configure(*serial);
+    }
+    serials.len()
 }
 
 /// Another client, whose frames tell that time has passed on the output.
