@@ -70,10 +70,12 @@ fn an_unmapped_window_releases_what_it_showed() {
 
 /// Commits that nothing will ever make ready, on a window that shows something; their release points.
 fn hopeless(app: &mut SyncApp, window: &SyncWindow) -> Vec<Point> {
-    let (never, release) = (app.timeline(), app.timeline());
+    let never = app.timeline();
+    // A timeline for each: a later point would signal the earlier ones.
     let points = (1..=5).map(|value| {
-        app.show(window, &app.heap_buffer(), (&never, value), (&release, value));
-        release.point(value)
+        let release = app.timeline();
+        app.show(window, &app.heap_buffer(), (&never, value), (&release, 1));
+        release.point(1)
     });
     let points = points.collect();
     app.app.client.expect_no_error();

@@ -1,11 +1,12 @@
 //! Fences in trees of surfaces (I4): a synchronised tree is shown as one, when its last fence has signalled.
 
-use fencepost::fence::Status;
+use fencepost::fence::timeline::Point;
+use fencepost::fence::{Fence, Status};
 use wayland_client::protocol::wl_subsurface::WlSubsurface;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_surface_v1::WpLinuxDrmSyncobjSurfaceV1;
 
-use crate::setup::{Clock, Desk, Fate, desk};
+use crate::setup::{Clock, Desk, Fate, Watched, desk};
 use crate::sync_app::{ClientTimeline, SyncApp, SyncWindow, set_acquire, set_release};
 
 /// A window that is shown, with a child that is not.
@@ -33,13 +34,16 @@ impl Tree {
         Self { app, window, child, subsurface, child_sync, of_window, of_child }
     }
 
-    /// A commit of the child, from `value` on its timeline to the point after it.
-    fn show_child(&self, value: u64) -> crate::setup::Watched {
-        let (acquire, release) = ((&self.of_child, value), (&self.of_child, value + 1));
-        self.app.show_between(&self.child, &self.child_sync, &self.app.heap_buffer(), acquire, release)
+    /// A commit of the child that waits for `value` on its timeline, and its release point. That has a timeline of its
+    /// own: a later point would signal the earlier ones.
+    fn show_child(&self, value: u64) -> (Watched, Point) {
+        let release = self.app.timeline();
+        let (acquire, buffer) = ((&self.of_child, value), self.app.heap_buffer());
+        let commit = self.app.show_between(&self.child, &self.child_sync, &buffer, acquire, (&release, 1));
+        (commit, release.point(1))
     }
 
-    fn show_window(&self, value: u64) -> crate::setup::Watched {
+    fn show_window(&self, value: u64) -> Watched {
         let (acquire, release) = ((&self.of_window, value), (&self.of_window, value + 1));
         self.app.show(&self.window, &self.app.heap_buffer(), acquire, release)
     }
@@ -51,7 +55,7 @@ fn a_synchronised_tree_is_shown_with_its_last_fence_whichever_that_is() {
     let mut clock = Clock::new(&desk);
     for child_is_last in [true, false] {
         let mut tree = Tree::new(&desk);
-        let (child, window) = (tree.show_child(1), tree.show_window(1));
+        let ((child, _), window) = (tree.show_child(1), tree.show_window(1));
         tree.app.app.client.expect_no_error();
         let (first, last) = match child_is_last {
             true => (&tree.of_window, &tree.of_child),
@@ -72,7 +76,7 @@ fn a_synchronised_child_that_is_ready_waits_for_its_parents_commit() {
     let desk = desk();
     let (mut tree, mut clock) = (Tree::new(&desk), Clock::new(&desk));
     tree.of_child.signal(1);
-    let child = tree.show_child(1);
+    let (child, _) = tree.show_child(1);
     tree.app.app.client.expect_no_error();
     clock.tick();
     assert_eq!(tree.app.app.fate(&child), Fate::Waiting);
@@ -85,7 +89,7 @@ fn a_desynchronised_child_waits_for_its_own_fence_only() {
     let desk = desk();
     let (mut tree, mut clock) = (Tree::new(&desk), Clock::new(&desk));
     tree.subsurface.set_desync();
-    let (window, child) = (tree.show_window(1), tree.show_child(1));
+    let (window, (child, _)) = (tree.show_window(1), tree.show_child(1));
     tree.app.app.client.expect_no_error();
     clock.tick();
     assert_eq!(tree.app.app.fate(&child), Fate::Waiting);
@@ -100,7 +104,7 @@ fn a_desynchronised_child_waits_for_its_own_fence_only() {
 fn the_next_commit_of_a_tree_waits_for_the_one_before() {
     let desk = desk();
     let (mut tree, mut clock) = (Tree::new(&desk), Clock::new(&desk));
-    let (first_child, first) = (tree.show_child(1), tree.show_window(1));
+    let ((first_child, _), first) = (tree.show_child(1), tree.show_window(1));
     let second = tree.show_window(3);
     tree.app.app.client.expect_no_error();
     tree.of_window.signal(3);
@@ -116,13 +120,12 @@ fn the_next_commit_of_a_tree_waits_for_the_one_before() {
 fn a_childs_superseded_commit_is_released_when_its_parent_commits() {
     let desk = desk();
     let mut tree = Tree::new(&desk);
-    tree.of_child.signal(3);
-    let (never, shown) = (tree.show_child(1), tree.show_child(3));
+    tree.of_child.signal(2);
+    let ((never, first), (shown, second)) = (tree.show_child(1), tree.show_child(2));
     tree.app.app.client.expect_no_error();
     tree.window.window.surface.commit();
     tree.app.app.until_shown(&shown);
     assert_eq!(tree.app.app.fate(&never), Fate::Superseded);
-    let (first, second) = (tree.of_child.point(2), tree.of_child.point(4));
     tree.app.until_signalled(&first);
     tree.app.until_signalled(&second);
 }
@@ -132,14 +135,12 @@ fn a_childs_commits_are_released_when_it_goes_before_its_parent_commits() {
     let desk = desk();
     let mut tree = Tree::new(&desk);
     tree.of_child.signal(1);
-    tree.show_child(1);
-    tree.show_child(3);
+    let ((_, first), (_, second)) = (tree.show_child(1), tree.show_child(2));
     tree.app.app.client.expect_no_error();
-    assert_eq!(tree.of_child.status(2), Status::Unmaterialised);
+    assert_eq!((first.status(), second.status()), (Status::Unmaterialised, Status::Unmaterialised));
     tree.child_sync.destroy();
     tree.subsurface.destroy();
     tree.child.destroy();
-    let (first, second) = (tree.of_child.point(2), tree.of_child.point(4));
     tree.app.until_signalled(&first);
     tree.app.until_signalled(&second);
 }
