@@ -41,14 +41,18 @@ die() {
     exit 1
 }
 
-# What each job needs, as PACKAGE:FILE; a plain FILE is a command to be found, one with a dot is for pkg-config.
+# What each job needs, as PACKAGE:FILE; a plain FILE is a command to be found, *.pc is for pkg-config, *.so.N for the
+# dynamic linker.
 build_needs=(
     gcc:gcc pkg-config:pkg-config libgbm-dev:gbm.pc libinput-dev:libinput.pc libseat-dev:libseat.pc libudev-dev:libudev.pc
     libxkbcommon-dev:xkbcommon.pc libdrm-dev:libdrm.pc libpixman-1-dev:pixman-1.pc
 )
+# What the compositor needs to run; then what it draws with where there is no GPU.
+run_needs=(libegl1:libEGL.so.1 libgles2:libGLESv2.so.2 xkb-data:/usr/share/X11/xkb/rules/evdev)
+software_needs=(libgl1-mesa-dri:/usr/lib/x86_64-linux-gnu/dri/swrast_dri.so)
 vm_needs=(
     qemu-system-x86:qemu-system-x86_64 qemu-system-gui:/usr/lib/x86_64-linux-gnu/qemu/ui-sdl.so xvfb:Xvfb
-    libgl1-mesa-dri:/usr/lib/x86_64-linux-gnu/dri/swrast_dri.so imagemagick:import python3:python3
+    "${software_needs[@]}" imagemagick:import python3:python3
     mmdebstrap:mmdebstrap debian-archive-keyring:/usr/share/keyrings/debian-archive-keyring.gpg e2fsprogs:mke2fs
     fakeroot:fakeroot xz-utils:xz util-linux:flock
 )
@@ -58,6 +62,7 @@ vm_needs=(
 has() {
     case $1 in
     /*) [[ -e $1 ]] ;;
+    *.so.*) [[ $(PATH=$PATH:/usr/sbin:/sbin ldconfig -p) == *"$1"* ]] ;;
     *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
@@ -96,6 +101,7 @@ build_release() {
 }
 
 session() {
+    require "${run_needs[@]}"
     build_release
     exec "$(target_folder)/release/fencepost" run --backend kms "$@"
 }
@@ -106,6 +112,7 @@ nested() {
 
 headless() {
     [[ ${1-} == -- && $# -gt 1 ]] || die "usage: ./run.sh headless -- CMD…"
+    require "${run_needs[@]}"
     build_release
     exec "$(target_folder)/release/fencepost" run --backend headless "$@"
 }
@@ -137,6 +144,7 @@ demo() {
 
 unit_tests() {
     require_cargo
+    require "${run_needs[@]}" "${software_needs[@]}"
     cargo test --locked
 }
 
