@@ -2,8 +2,6 @@
 //!
 //! Owns the libinput context. Must not know what events mean.
 
-use std::path::PathBuf;
-
 use calloop::LoopHandle;
 use smithay::{
     backend::{
@@ -60,9 +58,4 @@ impl Devices {
             );
         }
     }
-}
-
-/// Where input devices are, for error messages.
-pub fn directory() -> PathBuf {
-    PathBuf::from("/dev/input")
 }

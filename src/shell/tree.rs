@@ -9,7 +9,7 @@ use smithay::{
     utils::{Logical, Point, Rectangle},
     wayland::compositor::{
         self, SubsurfaceCachedState, SurfaceAttributes, SurfaceData, TraversalAction,
-        with_surface_tree_downward, with_surface_tree_upward,
+        with_surface_tree_downward,
     },
 };
 
@@ -99,15 +99,4 @@ fn takes_input(states: &SurfaceData, point: Point<f64, Logical>) -> bool {
     }
     let mut cached = states.cached_state.get::<SurfaceAttributes>();
     cached.current().input_region.as_ref().is_none_or(|region| region.contains(point.to_i32_floor()))
-}
-
-/// Calls `f` for every surface of the tree, mapped or not, parents first.
-pub fn for_each_data(surface: &WlSurface, mut f: impl FnMut(&WlSurface, &SurfaceData)) {
-    with_surface_tree_upward(
-        surface,
-        (),
-        |_, _, ()| TraversalAction::DoChildren(()),
-        |surface, states, ()| f(surface, states),
-        |_, _, ()| true,
-    );
 }
