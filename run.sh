@@ -195,6 +195,7 @@ check() {
     require_cargo
     require shellcheck:shellcheck
     cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
     cargo clippy --all-targets --features guest --locked -- -D warnings
     shellcheck run.sh .ci/run tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,rig-build,rig-customize}
 }

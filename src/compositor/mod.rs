@@ -113,6 +113,7 @@ impl Compositor {
         self.pointer.surface_gone(surface);
         self.shell.cleanup();
         self.scene_changed();
+        self.enter_under_pointer();
     }
 
     /// Windows moved, came or went: every output looks at the scene again.

@@ -34,7 +34,7 @@ use smithay::{
 use super::{ClientState, disconnect, dmabuf::dmabuf_of, drm_syncobj::SyncobjSurface};
 use crate::{
     buffer::{
-        ClientBuffer, Lease, Release,
+        ClientBuffer, Release,
         content::{Change, Picture},
     },
     compositor::Compositor,
@@ -225,9 +225,9 @@ fn target_and_fences(sync: Sync<Point>, buffer: &ClientBuffer) -> (SyncKind, Tar
 #[cfg(feature = "guest")]
 fn break_rule(
     broken: Option<super::BrokenRule>,
-    lease: Option<Lease>,
+    lease: Option<crate::buffer::Lease>,
     fences: Vec<AcquireFence>,
-) -> (Option<Lease>, Vec<AcquireFence>) {
+) -> (Option<crate::buffer::Lease>, Vec<AcquireFence>) {
     match broken {
         None => (lease, fences),
         Some(super::BrokenRule::Acquire) => (lease, Vec::new()),
