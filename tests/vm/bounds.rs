@@ -27,6 +27,26 @@ fn a_client_that_queues_too_many_commits_is_told_so_and_nobody_else() {
 }
 
 #[test]
+fn commits_without_a_buffer_count_while_they_wait_and_only_then() {
+    let desk = desk();
+    let (mut app, mut clock) = (SyncApp::new(&desk), Clock::new(&desk));
+    let (window, never) = (app.sync_window(), app.timeline());
+    for _ in 0..2 * MAX_QUEUED_COMMITS {
+        window.window.surface.commit();
+    }
+    app.app.client.expect_no_error();
+    app.show(&window, &app.heap_buffer(), (&never, 1), (&never, 2));
+    for _ in 1..MAX_QUEUED_COMMITS {
+        window.window.surface.commit();
+    }
+    app.app.client.expect_no_error();
+    window.window.surface.commit();
+    let display = app.app.client.display();
+    app.app.client.expect_protocol_error(&display, NO_MEMORY);
+    clock.tick();
+}
+
+#[test]
 fn commits_that_were_shown_do_not_count() {
     let desk = desk();
     let mut app = SyncApp::new(&desk);
