@@ -72,9 +72,14 @@ fn clients_nobody_here_wrote_are_shown() {
 
 /// Presented frames per second of two ready clients, with or without a third whose fences are late.
 fn rate_of_two(session: &Session, late: Option<&[&str]>) -> f64 {
-    let late = late.map(|arguments| session.client(arguments));
+    let late = late.map(|arguments| {
+        let late = session.client(arguments);
+        // What its start costs the emulated processor is not what its fences cost.
+        sleep(Duration::from_secs(4));
+        late
+    });
     let ready = ["explicit", "implicit"].map(|sync| {
-        session.client(&[&format!("--sync={sync}"), "--source=heap", "--size=160x120", "--frames=150"])
+        session.client(&[&format!("--sync={sync}"), "--source=heap", "--size=160x120", "--frames=200"])
     });
     let rate = ready
         .map(|client| {
@@ -90,16 +95,26 @@ fn rate_of_two(session: &Session, late: Option<&[&str]>) -> f64 {
     rate
 }
 
+/// The emulated machine's speed wanders by a tenth, so the best of several runs counts. A fence that held the others up
+/// would cost them nine frames of ten, in every run.
 #[test]
 fn a_client_whose_fences_are_late_does_not_slow_the_others() {
+    const ROUNDS: usize = 10;
     let session = Session::start(&[]);
     let late = ["--sync=explicit", "--source=heap", "--size=160x120", "--fence-ms=500"];
-    // A B B A: the emulated machine is not equally fast all the time.
-    let before = rate_of_two(&session, None);
-    let with = rate_of_two(&session, Some(&late)) + rate_of_two(&session, Some(&late));
-    let alone = before + rate_of_two(&session, None);
-    assert!(with > 0.95 * alone, "{with} frames per second beside a late client, {alone} without");
-    session.end();
+    let (mut alone, mut beside) = (0_f64, 0_f64);
+    for round in 1..=ROUNDS {
+        alone = alone.max(rate_of_two(&session, None));
+        beside = beside.max(rate_of_two(&session, Some(&late)));
+        println!(
+            "frames per second of the others after {round} rounds: {beside:.1} beside a late client, {alone:.1} without"
+        );
+        if round > 1 && beside > 0.95 * alone {
+            session.end();
+            return;
+        }
+    }
+    panic!("{beside} frames per second beside a late client, {alone} without");
 }
 
 #[test]
