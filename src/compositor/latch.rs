@@ -183,8 +183,7 @@ impl Compositor {
     }
 
     fn send_frame_callbacks(&self, surfaces: &[WlSurface]) {
-        #[expect(clippy::cast_possible_truncation, reason = "the wire's milliseconds wrap")]
-        let time_ms = trace::now().as_millis() as u32;
+        let time_ms = trace::now_ms();
         for surface in surfaces {
             smithay::wayland::compositor::with_states(surface, |states| {
                 let callbacks = std::mem::take(

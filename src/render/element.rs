@@ -75,11 +75,6 @@ impl Element {
             opaque: Vec::new(),
         }
     }
-
-    /// Whether any of it is on an output of `size`.
-    pub fn is_within(&self, size: Size<i32, Physical>) -> bool {
-        self.geometry.overlaps(Rectangle::from_size(size))
-    }
 }
 
 /// A logical rectangle on the output's pixels. Both corners are rounded, so that neighbours neither overlap nor gap.

@@ -44,6 +44,14 @@ fn offset(states: &SurfaceData) -> Option<Point<i32, Logical>> {
     Some(states.cached_state.get::<SubsurfaceCachedState>().current().location)
 }
 
+/// Whether a walk goes on to the children, and from where: those of an unmapped surface cannot be seen.
+fn descend(states: &SurfaceData, at: Point<i32, Logical>) -> TraversalAction<Point<i32, Logical>> {
+    match offset(states) {
+        Some(offset) => TraversalAction::DoChildren(at + offset),
+        None => TraversalAction::SkipChildren,
+    }
+}
+
 /// Calls `f` for every mapped surface of the tree, top to bottom, with its data and the place of its origin.
 pub fn for_each(
     surface: &WlSurface,
@@ -53,10 +61,7 @@ pub fn for_each(
     with_surface_tree_downward(
         surface,
         origin,
-        |_, states, at| match offset(states) {
-            Some(offset) => TraversalAction::DoChildren(*at + offset),
-            None => TraversalAction::SkipChildren,
-        },
+        |_, states, at| descend(states, *at),
         |surface, states, at| {
             if let Some(offset) = offset(states) {
                 f(surface, states, *at + offset);
@@ -76,10 +81,7 @@ pub fn surface_under(
     with_surface_tree_downward(
         surface,
         origin,
-        |_, states, at| match offset(states) {
-            Some(offset) => TraversalAction::DoChildren(*at + offset),
-            None => TraversalAction::SkipChildren,
-        },
+        |_, states, at| descend(states, *at),
         |surface, states, at| {
             let Some(offset) = offset(states) else { return };
             let at = *at + offset;
