@@ -8,20 +8,34 @@ PATH=$PATH:/usr/sbin:/sbin
 
 usage() {
     cat <<'USAGE'
-./run.sh                    start fencepost: a session on this virtual terminal, or the demonstration where there is no
-                            display to take
+./run.sh                    start fencepost: a window in your Wayland session, a session on this virtual terminal, or the
+                            demonstration where there is neither
 ./run.sh tty [ARG…]         a session on this virtual terminal (ARGs go to fencepost)
-./run.sh nested             a window in another compositor
+./run.sh nested [ARG…]      a window in another compositor (ARGs go to fencepost)
 ./run.sh headless -- CMD…   fencepost without outputs, with CMD as its client
 ./run.sh vm [OPTION…] -- CMD…
                             CMD as root in a guest with real KMS, dma-bufs, fences and syncobjs; needs no hardware
     --gpu virgl|none        how the guest's virtio-gpu renders: asynchronously on the host, or on the guest's processor
     --kms virtio|vkms       the card in FENCEPOST_DRM_DEVICE; vkms has overlay planes and a writeback connector
+    --outputs N             the outputs of the guest's virtio-gpu, 1 to 4 (default: 1)
     --cpus N                processors of the guest (default: 2 with KVM, 1 without)
     --timeout S             kill the guest after S seconds and exit with 124 (default: 600)
 ./run.sh test [unit|vm]     the tests: those of this machine, those of the guest, or both
+./run.sh test sim [SEED]    the model of the synchronisation core alone (it is one of the unit tests); with the SEED of a
+                            random run that failed, that run again
 ./run.sh check              formatting and lints
-./run.sh bench              the benchmarks
+./run.sh bench [CASE…]      the benchmarks, or some of them: allocations, scale; in the guest sync-calls and policies; and in
+                            the newer guest, beside other compositors, latency, isolation, idle, throughput,
+                            system-calls, commits, surfaces, memory, start
+    --peers NAME,…          beside these: weston, sway, labwc, hyprland (the default), mutter, kwin
+    --runs N                rounds, in each of which every compositor has its turn (default: 3)
+    --seconds S             how long each load of them is measured (default: 10); all of them take about an hour
+./run.sh probe-peers [NAME…]
+                            fencepost's probe against the compositors of a newer guest, three times each, as a table:
+                            fencepost, weston, sway, labwc, hyprland, mutter, kwin
+./run.sh nested-peers [NAME…]
+                            fencepost as a window of compositors of the newer guest (default: sway, labwc), with clients and
+                            the probe's rules about the screen in it; what was seen of each
 ./run.sh help               this text
 
 In the guest, the repository and cargo's target folder are at the paths they have here, read only. FENCEPOST_EXCHANGE
@@ -107,7 +121,9 @@ session() {
 }
 
 nested() {
-    die "nested comes later: there is no backend yet for a window in another compositor"
+    require "${run_needs[@]}"
+    build_release
+    exec "$(target_folder)/release/fencepost" run --backend nested "$@"
 }
 
 headless() {
@@ -117,10 +133,10 @@ headless() {
     exec "$(target_folder)/release/fencepost" run --backend headless "$@"
 }
 
-# The command line that boots the guest, once its files are there.
+# The command line that boots the guest, or the one with the name given, once its files are there.
 vm_command() {
     require "${vm_needs[@]}"
-    rig=$("$repo/tests/vm/rig-build")
+    rig=$("$repo/tests/vm/rig-build" "$@")
     vm=(python3 -B "$repo/tests/vm/host.py" --rig "$rig" --repo "$repo")
 }
 
@@ -128,6 +144,28 @@ vm() {
     [[ " $* " == *" -- "* ]] || die "usage: ./run.sh vm [OPTION…] -- CMD… (./run.sh help lists the options)"
     vm_command
     exec "${vm[@]}" "$@"
+}
+
+probe_peers() {
+    require_cargo
+    vm_command peers
+    cargo build --locked
+    local folder status=0
+    folder=$(mktemp -d -t fencepost-probe.XXXXXX)
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --timeout 7200 -- \
+        "$repo/tests/vm/probe-peers" "$(target_folder)/debug/fencepost" "$@" || status=$?
+    "$repo/tests/vm/probe-table" "$folder" || status=1
+    exit "$status"
+}
+
+nested_peers() {
+    require_cargo
+    vm_command peers
+    cargo build --locked
+    local folder
+    folder=$(mktemp -d -t fencepost-nested.XXXXXX)
+    echo "run.sh: traces, reports and logs are in $folder" >&2
+    FENCEPOST_EXCHANGE=$folder exec "${vm[@]}" --timeout 1800 -- "$repo/tests/vm/nested-peers" "$(target_folder)/debug/fencepost" "$@"
 }
 
 demo() {
@@ -144,14 +182,17 @@ demo() {
 
 unit_tests() {
     require_cargo
-    require "${run_needs[@]}" "${software_needs[@]}"
+    require "${run_needs[@]}" "${software_needs[@]}" libwayland-bin:wayland-scanner
     cargo test --locked
 }
 
-# The tests that run in the guest. One line each: the test target of Cargo.toml, then the options of ./run.sh vm.
+# The tests that run in the guest, a boot each: the test target of Cargo.toml, what the names of its tests contain if only
+# some are meant, then the options of ./run.sh vm.
 vm_suites=(
-    "kms: --gpu virgl"
-    "oracle: --gpu none --kms vkms"
+    "kms: --gpu virgl --timeout 4200"
+    "oracle: --gpu none --kms vkms --timeout 1500"
+    "unplugged display: --gpu virgl --timeout 300"
+    "unplugged timelines: --gpu virgl --timeout 300"
 )
 
 # Builds a test target and prints the path of its program.
@@ -168,26 +209,38 @@ for line in sys.stdin:
 vm_tests() {
     require_cargo
     vm_command
-    local suite target options program failed=()
+    local suite tests options program failed=()
     for suite in "${vm_suites[@]}"; do
-        target=${suite%%:*}
+        read -ra tests <<<"${suite%%:*}"
         read -ra options <<<"${suite#*:}"
-        program=$(test_program "$target")
+        program=$(test_program "${tests[0]}")
+        # Not "--list | grep -q": grep closes the pipe at its first match, and the list then fails.
+        [[ $("$program" --list "${tests[@]:1}") == *": test"* ]] || die "there are no tests $suite"
         echo "run.sh: in the guest: $suite" >&2
-        "${vm[@]}" --die-with-parent "${options[@]}" -- "$program" --test-threads=1 || failed+=("$suite")
+        "${vm[@]}" --die-with-parent "${options[@]}" -- "$program" --test-threads=1 "${tests[@]:1}" || failed+=("$suite")
     done
     [[ ${#failed[@]} -eq 0 ]] || die "failed in the guest: ${failed[*]}"
+}
+
+sim_tests() {
+    require_cargo
+    if [[ $# -gt 0 ]]; then
+        FENCEPOST_SIM_SEED=$1 cargo test --locked --test sim random::no_order -- --nocapture
+    else
+        cargo test --locked --test sim
+    fi
 }
 
 run_tests() {
     case ${1-all} in
     unit) unit_tests ;;
+    sim) sim_tests "${@:2}" ;;
     vm) vm_tests ;;
     all)
         unit_tests
         vm_tests
         ;;
-    *) die "no such tests: $1 (unit, vm)" ;;
+    *) die "no such tests: $1 (unit, sim, vm)" ;;
     esac
 }
 
@@ -197,17 +250,100 @@ check() {
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
     cargo clippy --all-targets --features guest --locked -- -D warnings
-    shellcheck run.sh .ci/run tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,rig-build,rig-customize}
+    shellcheck run.sh .ci/run tests/bench/{policies,sync-calls}-guest tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,nested-peers,peers,probe-peers,rig-build,rig-customize}
+}
+
+# The system calls of synchronisation per commit, in the guest.
+bench_sync_calls() {
+    vm_command
+    cargo build --locked
+    local folder
+    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
+        "$repo/tests/bench/sync-calls-guest" "$(target_folder)/debug/fencepost" 300
+    "$repo/tests/bench/sync-calls-table" "$folder"
+}
+
+# The acquire policies on the same clients, in the guest.
+bench_policies() {
+    vm_command
+    cargo build --locked
+    local folder
+    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
+        "$repo/tests/bench/policies-guest" "$(target_folder)/debug/fencepost" 600
+    "$repo/tests/bench/policies-table" "$folder"
+}
+
+# fencepost and other compositors, one after the other in one boot, with the same clients: cases, peers, rounds, seconds.
+bench_peers() {
+    vm_command peers
+    cargo build --release --locked --bin fencepost --example load
+    local folder commit status=0 release
+    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
+    commit=$(git describe --always --dirty || echo unknown)
+    release=$(target_folder)/release
+    FENCEPOST_EXCHANGE=$folder FENCEPOST_BENCH_COMMIT=$commit FENCEPOST_BENCH_BUILD="release build" \
+        "${vm[@]}" --die-with-parent --gpu virgl --timeout 14400 -- "$repo/tests/bench/peers-guest" \
+        "$release/fencepost" "$release/examples/load" --cases "$1" --peers "fencepost,$2" --runs "$3" --seconds "$4" || status=1
+    "$repo/tests/bench/peers-table" "$folder" "$folder/results" || status=1
+    echo "run.sh: tables, plots and figures are in $folder/results" >&2
+    return "$status"
+}
+
+here_cases=(allocations scale)
+guest_cases=(sync-calls policies)
+peers_cases=(latency isolation idle throughput system-calls commits surfaces memory start)
+
+bench() {
+    local case here=() guest=() beside=() peers=weston,sway,labwc,hyprland runs=3 seconds=10
+    while [[ $# -gt 0 ]]; do
+        if [[ " ${here_cases[*]} " == *" $1 "* ]]; then
+            here+=("$1")
+        elif [[ " ${guest_cases[*]} " == *" $1 "* ]]; then
+            guest+=("$1")
+        elif [[ " ${peers_cases[*]} " == *" $1 "* ]]; then
+            beside+=("$1")
+        elif [[ $1 == --peers || $1 == --runs || $1 == --seconds ]]; then
+            [[ $# -gt 1 ]] || die "$1 wants a value"
+            declare "${1#--}=$2"
+            shift
+        else
+            die "no such benchmark: $1 (./run.sh help lists them)"
+        fi
+        shift
+    done
+    if [[ -z ${here[*]}${guest[*]}${beside[*]} ]]; then
+        here=("${here_cases[@]}") guest=("${guest_cases[@]}") beside=("${peers_cases[@]}")
+    fi
+    require_cargo
+    require "${run_needs[@]}" "${software_needs[@]}"
+    [[ ${#here[@]} -eq 0 ]] || cargo bench --locked --bench cost -- "${here[@]}"
+    for case in "${guest[@]}"; do
+        "bench_${case//-/_}"
+    done
+    [[ ${#beside[@]} -eq 0 ]] || bench_peers "$(IFS=,; echo "${beside[*]}")" "$peers" "$runs" "$seconds"
 }
 
 on_virtual_terminal() {
     [[ $(tty) == /dev/tty[0-9]* ]] && compgen -G '/dev/dri/card*' >/dev/null
 }
 
-# The main job: a session where there is a screen to take, else the demonstration in the guest.
+in_wayland() {
+    [[ -n ${WAYLAND_DISPLAY-} ]] || return
+    case $WAYLAND_DISPLAY in
+    /*) [[ -S $WAYLAND_DISPLAY ]] ;;
+    *) [[ -S ${XDG_RUNTIME_DIR-}/$WAYLAND_DISPLAY ]] ;;
+    esac
+}
+
+# The main job: a window in a Wayland session (or, if nobody answers there, a screen), a session where there is a screen to
+# take, else the demonstration in the guest.
 start() {
-    if [[ -n ${WAYLAND_DISPLAY-} ]]; then
-        nested
+    if in_wayland; then
+        require "${run_needs[@]}"
+        build_release
+        exec "$(target_folder)/release/fencepost" run --backend auto
     elif on_virtual_terminal; then
         session
     else
@@ -223,12 +359,14 @@ main() {
     case $job in
     start) start ;;
     tty) session "$@" ;;
-    nested) nested ;;
+    nested) nested "$@" ;;
     headless) headless "$@" ;;
     vm) vm "$@" ;;
     test) run_tests "$@" ;;
     check) check ;;
-    bench) die "the benchmarks come later" ;;
+    bench) bench "$@" ;;
+    probe-peers) probe_peers "$@" ;;
+    nested-peers) nested_peers "$@" ;;
     help | -h | --help) usage ;;
     *)
         usage >&2

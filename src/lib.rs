@@ -11,14 +11,21 @@
 //! The modules follow the data. ARCHITECTURE.md has the layers, the invariants and where things are.
 
 pub mod buffer;
+pub mod caps;
 pub mod client;
 pub mod compositor;
+pub mod errors;
 pub mod fence;
+pub mod halves;
 pub mod input;
+pub mod logging;
 pub mod output;
+pub mod overlay;
+pub mod protocol;
 pub mod render;
 pub mod shell;
 pub mod surface;
 pub mod sys;
 pub mod trace;
+pub mod watch;
 pub mod wayland;

@@ -1,10 +1,9 @@
 //! The command line: a table of contents, no logic.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fencepost::{client, compositor};
-use tracing_subscriber::EnvFilter;
+use fencepost::{caps, client, compositor, errors::chain, logging, overlay, trace, watch};
 
 /// A Wayland compositor that is the reference for buffer synchronisation on Linux.
 #[derive(Parser)]
@@ -22,31 +21,44 @@ enum Command {
     Run(compositor::Options),
     /// Run the reference client, which accuses its compositor.
     Client(client::Options),
+    /// Test, rule by rule, whether a compositor synchronises buffers as the protocols say.
+    Probe(client::probe::Options),
+    /// Take a picture of an output.
+    Screenshot(client::screenshot::Options),
+    /// Say what the kernel and the devices can, and what follows.
+    Caps(caps::Options),
+    /// Show what becomes of the surfaces' commits, above all windows; fencepost starts this itself, for Super+F.
+    #[command(hide = true)]
+    Overlay,
+    /// Read a trace: check the invariants, sum it up.
+    Trace(trace::command::Options),
+    /// Show what a running fencepost waits for, live.
+    Watch(watch::Options),
 }
 
 fn main() -> ExitCode {
-    // EGL logs what it refuses as an error of ours; whoever asked for it says what follows from that.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,smithay=warn,smithay::backend::egl=off"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    logging::start();
     let arguments = Arguments::parse();
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(options) => finish(compositor::run(&options)),
         Command::Client(options) => finish(client::run(&options)),
+        Command::Probe(options) => finish(client::probe::run(&options)),
+        Command::Screenshot(options) => finish(client::screenshot::run(&options)),
+        Command::Caps(options) => finish(caps::run(&options)),
+        Command::Overlay => finish(overlay::run()),
+        Command::Trace(options) => finish_with(trace::command::run(&options), trace::command::UNREADABLE),
+        Command::Watch(options) => finish(watch::run(&options)),
     }
 }
 
 fn finish<E: std::error::Error>(result: Result<ExitCode, E>) -> ExitCode {
+    finish_with(result, 1)
+}
+
+fn finish_with<E: std::error::Error>(result: Result<ExitCode, E>, failure: u8) -> ExitCode {
     result.unwrap_or_else(|error| {
-        let mut chain = vec![error.to_string()];
-        let mut source = error.source();
-        while let Some(error) = source {
-            chain.push(error.to_string());
-            source = error.source();
-        }
-        complain(&chain.join(": "));
-        ExitCode::FAILURE
+        complain(&chain(&error));
+        ExitCode::from(failure)
     })
 }
 

@@ -1,10 +1,11 @@
-//! The rules of ARCHITECTURE.md that a compiler does not check: layers, unsafe, openings, length.
+//! The rules of ARCHITECTURE.md that a compiler does not check: layers, unsafe, openings, length; and our protocols.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Which modules of the crate a module may name. Fences are at the bottom, the compositor at the top; `wayland`,
@@ -12,19 +13,29 @@ use std::{
 /// are implemented on the loop's state.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &[]),
+    ("errors", &[]),
+    ("halves", &[]),
+    ("logging", &["trace"]),
+    ("protocol", &[]),
     ("fence", &["sys"]),
     ("trace", &["fence"]),
-    ("surface", &["fence"]),
+    ("surface", &["fence", "halves"]),
     ("buffer", &["fence", "sys", "trace"]),
     ("shell", &["buffer"]),
     ("render", &["buffer", "fence", "sys", "trace"]),
-    ("output", &["fence", "sys", "trace"]),
-    ("client", &["fence", "sys"]),
-    ("wayland", &["buffer", "compositor", "fence", "shell", "surface", "sys", "trace"]),
+    ("output", &["buffer", "errors", "fence", "halves", "sys", "trace"]),
+    ("client", &["errors", "fence", "halves", "sys"]),
+    ("watch", &["errors", "halves", "protocol", "trace"]),
+    ("overlay", &["client", "halves", "protocol", "sys", "trace", "watch"]),
+    ("caps", &["errors", "fence", "output", "render", "sys"]),
+    ("wayland", &["buffer", "compositor", "fence", "halves", "protocol", "shell", "surface", "sys", "trace"]),
     ("input", &["compositor", "shell", "trace"]),
     (
         "compositor",
-        &["buffer", "fence", "input", "output", "render", "shell", "surface", "sys", "trace", "wayland"],
+        &[
+            "buffer", "errors", "fence", "input", "output", "protocol", "render", "shell", "surface", "sys",
+            "trace", "wayland",
+        ],
     ),
 ];
 
@@ -201,4 +212,20 @@ fn nothing_is_switched_off_or_left_to_do() {
         }
     }
     assert_none("unfinished", wrong);
+}
+
+#[test]
+fn our_own_protocols_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocols");
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        for side in ["client-header", "server-header", "private-code"] {
+            let mut scanner = Command::new("wayland-scanner");
+            let run = scanner.args(["--strict", side]).arg(&file).arg("/dev/null").output();
+            let output = run.expect("wayland-scanner, of Debian's libwayland-bin");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{}: {said}", file.display());
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! Owns buffer size, scale, transform, viewport, damage and opaque region of the applied state, and the lease on
 //! the buffer. Must not know how the picture is drawn: `texture` is the renderer's to fill and to use.
 
+use std::time::Duration;
+
 use smithay::{
     backend::renderer::{
         element::Id,
@@ -17,18 +19,29 @@ use smithay::{
 };
 
 use super::{ClientBuffer, Lease};
+use crate::{
+    fence::{Fence, sync_file::SyncFile},
+    trace::CommitNumber,
+};
 
 /// A buffer as a commit brings it.
 #[derive(Debug)]
 pub struct Picture {
     /// The buffer itself.
     pub buffer: ClientBuffer,
+    /// The commit that brought it, in the trace.
+    pub commit: CommitNumber,
+    /// When that was made.
+    pub committed_at: Duration,
     /// Its size in pixels.
     pub size: Size<i32, Buffer>,
     /// Whether its alpha channel counts.
     pub has_alpha: bool,
     /// Our share in the buffer; gone as soon as nothing of ours reads the buffer any more.
     pub lease: Option<Lease>,
+    /// The client's acquire fence, handed over: materialised, and perhaps not signalled. Every consumer has to wait for it:
+    /// `eglWaitSync` in the renderer, `IN_FENCE_FD` on a plane. `None` if it has signalled, or was waited for.
+    pub live: Option<SyncFile>,
 }
 
 /// How a surface maps its buffer into its own coordinates.
@@ -59,6 +72,8 @@ pub struct Content {
     pub fresh: bool,
     /// The texture is of an older buffer: a new buffer needs a new one even where its client says that nothing changed.
     pub stale: bool,
+    /// The picture could not be made a texture: it hides nothing.
+    pub failed: bool,
     /// What the renderer made of the picture.
     pub texture: Option<Imported>,
     damage: DamageBag<i32, Buffer>,
@@ -75,6 +90,7 @@ impl Default for Content {
             opaque: Vec::new(),
             fresh: false,
             stale: false,
+            failed: false,
             texture: None,
             damage: DamageBag::default(),
         }
@@ -110,6 +126,17 @@ const MAX_DAMAGE: usize = 16;
 /// rectangle.
 const MAX_OPAQUE: usize = 32;
 
+/// What an applied commit has changed of what can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing.
+    Nothing,
+    /// The picture, at most: it is where it was, as large as it was, and hides what it hid.
+    Picture,
+    /// Its size or what it hides, too.
+    Shape,
+}
+
 /// What an applied commit does to the buffer.
 #[derive(Debug)]
 pub enum Change {
@@ -123,9 +150,10 @@ impl Content {
     /// Takes over the applied state of a surface.
     ///
     /// `change` is what the commits that were applied bring; the picture that it displaces is dropped here, and with
-    /// it our share in its buffer. Returns whether anything that can be seen may have changed.
-    pub fn apply(&mut self, states: &SurfaceData, change: Option<Change>) -> bool {
+    /// it our share in its buffer.
+    pub fn apply(&mut self, states: &SurfaceData, change: Option<Change>) -> Changed {
         let changed = change.is_some();
+        let mut hid_nothing = false;
         let attached = match change {
             Some(Change::Detach) => {
                 *self = Self { id: self.id.clone(), ..Self::default() };
@@ -138,6 +166,8 @@ impl Content {
                 self.picture = Some(picture);
                 self.fresh = true;
                 self.stale = true;
+                // What could not be shown hid nothing; now it may.
+                hid_nothing = std::mem::take(&mut self.failed);
                 true
             }
             None => false,
@@ -145,10 +175,14 @@ impl Content {
         let mut cached = states.cached_state.get::<SurfaceAttributes>();
         let attributes = cached.current();
         let damage = std::mem::take(&mut attributes.damage);
-        let Some(picture) = &self.picture else { return changed };
+        let Some(picture) = &self.picture else {
+            return if changed { Changed::Shape } else { Changed::Nothing };
+        };
 
+        let mapped_before = (self.scale, self.transform);
         self.scale = attributes.buffer_scale.max(1);
         self.transform = attributes.buffer_transform.into();
+        let changed = changed || (self.scale, self.transform) != mapped_before;
         let full = picture.size.to_logical(self.scale, self.transform);
         let view = view(states, full);
         if attached {
@@ -165,12 +199,40 @@ impl Content {
             });
             self.damage.add(few(rects.collect()));
         }
-        self.opaque = match &attributes.opaque_region {
+        let opaque = match &attributes.opaque_region {
             _ if !picture.has_alpha => vec![Rectangle::from_size(view.dst)],
             Some(region) if region.rects.len() <= MAX_OPAQUE => flatten(region, view.dst),
             Some(_) | None => Vec::new(),
         };
-        self.view.replace(view) != Some(view) || changed
+        let same_shape = self.view.replace(view) == Some(view) && self.opaque == opaque && !hid_nothing;
+        self.opaque = opaque;
+        match (same_shape, changed) {
+            (false, _) => Changed::Shape,
+            (true, true) => Changed::Picture,
+            (true, false) => Changed::Nothing,
+        }
+    }
+
+    /// Where it hides what is below it, in surface coordinates.
+    pub fn hides(&self) -> &[Rectangle<i32, Logical>] {
+        if self.failed { &[] } else { &self.opaque }
+    }
+
+    /// The GPU context of the texture is lost. A buffer that is still ours to read is imported anew; one that was given back
+    /// is its client's again, so the surface shows nothing until its next commit. Returns whether that is so.
+    pub fn forget_texture(&mut self) -> bool {
+        self.texture = None;
+        let Some(picture) = &self.picture else { return false };
+        self.stale = picture.lease.is_some();
+        self.failed = !self.stale;
+        !self.stale
+    }
+
+    /// Lets the live fence of the picture go if it has signalled, so that nobody is given one that says nothing any more.
+    pub fn settle_live(&mut self) {
+        if let Some(picture) = &mut self.picture {
+            picture.live.take_if(|live| live.status().is_done());
+        }
     }
 
     /// Forgets everything: the surface is gone.
@@ -181,6 +243,13 @@ impl Content {
     /// The size of the surface, if it shows anything.
     pub fn size(&self) -> Option<Size<i32, Logical>> {
         self.view.map(|view| view.dst)
+    }
+
+    /// The part of the buffer that is shown, in the buffer's own pixels.
+    pub fn source(&self) -> Option<Rectangle<f64, Buffer>> {
+        let (picture, view, scale) = (self.picture.as_ref()?, self.view?, f64::from(self.scale));
+        let full = picture.size.to_f64().to_logical(scale, self.transform);
+        Some(view.src.to_buffer(scale, self.transform, &full))
     }
 
     /// The damage so far, for the damage tracker and for texture uploads.

@@ -40,6 +40,12 @@ impl<F, T> Ledger<F, T> {
         self.0.take()
     }
 
+    /// As [`take`](Self::take), into the place of what was taken before: nothing is allocated where that was as much.
+    pub fn take_into(&self, taken: &mut Vec<Due<F, T>>) {
+        taken.clear();
+        std::mem::swap(taken, &mut self.0.borrow_mut());
+    }
+
     /// Whether nothing is due.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
@@ -71,6 +77,9 @@ pub enum Consumer {
     Renderer,
     /// A CRTC, by its number.
     Crtc(u32),
+    /// The parent compositor, which a buffer was lent to with the window's commit of this number. Its fences come in any
+    /// order.
+    Parent(u64),
 }
 
 /// One consumer's share in the buffer of one commit.
@@ -87,6 +96,16 @@ impl<F, T> Lease<F, T> {
     /// Takes on the obligation to release `target`; it becomes due on `ledger`.
     pub fn new(target: T, ledger: &Ledger<F, T>) -> Self {
         Self(Rc::new(Obligation { ledger: ledger.clone(), target: Some(target), fences: RefCell::default() }))
+    }
+
+    /// Whether both are shares in the buffer of the same commit.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What is to be released.
+    pub fn target(&self) -> Option<&T> {
+        self.0.target.as_ref()
     }
 
     /// Notes that `consumer` has started a use that ends when `fence` signals.

@@ -12,7 +12,7 @@ use smithay::{
     backend::allocator::{Buffer as _, Fourcc, dmabuf::Dmabuf},
     reexports::wayland_server::protocol::wl_buffer::WlBuffer,
     utils::{Buffer, Size},
-    wayland::shm,
+    wayland::{shm, single_pixel_buffer::get_single_pixel_buffer},
 };
 
 use crate::fence::{implicit::Planes, sync_file::SyncFile};
@@ -42,6 +42,8 @@ pub enum ClientBuffer {
     Dmabuf(Dmabuf, Planes),
     /// A buffer of `wl_shm`.
     Shm(WlBuffer),
+    /// A buffer of single-pixel-buffer-v1: premultiplied ARGB8888. There is no memory to read, and nothing to wait for.
+    Pixel([u8; 4]),
 }
 
 impl ClientBuffer {
@@ -51,6 +53,10 @@ impl ClientBuffer {
         if let Some(ClientDmabuf { dmabuf, planes }) = dmabuf {
             let has_alpha = has_alpha(dmabuf.format().code);
             return Some((Self::Dmabuf(dmabuf.clone(), planes.clone()), dmabuf.size(), has_alpha));
+        }
+        if let Ok(pixel) = get_single_pixel_buffer(buffer) {
+            let [red, green, blue, alpha] = pixel.rgba8888();
+            return Some((Self::Pixel([blue, green, red, alpha]), (1, 1).into(), pixel.has_alpha()));
         }
         let data = shm::with_buffer_contents(buffer, |_, _, data| data).ok()?;
         let has_alpha = shm::shm_format_to_fourcc(data.format).is_none_or(has_alpha);

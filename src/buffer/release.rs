@@ -3,21 +3,26 @@
 //! Owns the releases that wait in the event loop, and the `wl_buffer.release` events. How a release is carried out,
 //! and what happens when that fails, is [`crate::fence::release`]'s decision.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use calloop::LoopHandle;
 use smithay::reexports::wayland_server::{
-    Client, Resource, backend::ObjectId, protocol::wl_buffer::WlBuffer,
+    Client, Resource,
+    backend::ObjectId,
+    protocol::{wl_buffer::WlBuffer, wl_callback::WlCallback},
 };
 
-use super::{Lease, Ledger, UseFence};
+use super::{Lease, Ledger, UseFence, lease::Due};
 use crate::{
     fence::{
         Fence,
-        release::{Outcome, Target, resolve},
+        release::{Outcome, Target, resolve, resolve_all},
         wait::{self, WaitToken},
     },
-    trace::Released,
+    trace::{self, CommitNumber, Event, Released},
 };
 
 /// What is to be released when the last use of one commit's buffer is over.
@@ -28,6 +33,17 @@ pub struct Release {
     /// The buffer, which an implicit client gets back by `wl_buffer.release`. Explicit clients are not sent it: with
     /// linux-drm-syncobj its delivery is undefined.
     pub buffer: WlBuffer,
+    /// Told of this release, and no other commit's, however it is synchronised (`wl_surface.get_release`).
+    pub callbacks: Vec<WlCallback>,
+    /// Whose, in the trace.
+    pub commit: CommitNumber,
+    /// Shared with the surface, which so knows how many of its commits are not released.
+    pub held: Rc<()>,
+}
+
+/// The buffer may be used again: "the callback_data passed in the wl_callback.done event is unused and is always zero".
+fn call_back(callbacks: Vec<WlCallback>) {
+    callbacks.into_iter().for_each(|callback| callback.done(0));
 }
 
 fn is_implicit(target: &Target) -> bool {
@@ -37,6 +53,8 @@ fn is_implicit(target: &Target) -> bool {
 #[derive(Debug)]
 struct Waiting {
     release: Release,
+    /// Whether `wl_buffer.release` is due, too.
+    implicit: bool,
     fences: Vec<UseFence>,
     /// `None` if the event loop took no wait; the fences are then looked at on every turn.
     token: Option<WaitToken>,
@@ -46,6 +64,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Releases {
     ledger: Ledger,
+    /// Empty between two turns, and kept for its memory.
+    due: Vec<Due<UseFence, Release>>,
     waiting: BTreeMap<u64, Waiting>,
     last: u64,
     /// How many commits of implicit sync still use each buffer: `wl_buffer.release` says that all of them are done, while
@@ -90,36 +110,64 @@ impl Releases {
         &mut self,
         handle: &LoopHandle<'static, D>,
         done: fn(&mut D, u64),
-        mut told: impl FnMut(&WlBuffer, Released),
+        mut told: impl FnMut(&WlBuffer, CommitNumber, Released),
     ) -> Vec<Lost> {
         let mut lost = Vec::new();
         for key in self.unwatched() {
             lost.extend(self.finish(key));
         }
-        for due in self.ledger.take() {
-            let Release { target, buffer } = due.target;
+        let mut due = std::mem::take(&mut self.due);
+        self.ledger.take_into(&mut due);
+        let _span = (!due.is_empty()).then(|| tracing::trace_span!("release", due = due.len()).entered());
+        let each = due.drain(..).map(|due| {
+            let Release { target, buffer, callbacks, commit, held } = due.target;
             let implicit = is_implicit(&target);
-            match resolve(target, due.fences) {
-                Outcome::Released => {
-                    told(&buffer, Released::Now);
-                    if implicit {
-                        self.tell(&buffer);
-                    }
+            (target, due.fences, (buffer, callbacks, commit, implicit, held))
+        });
+        resolve_all(each, |(buffer, callbacks, commit, implicit, held), outcome| match outcome {
+            Outcome::Released => {
+                told(&buffer, commit, Released::Now);
+                if implicit {
+                    self.tell(&buffer);
                 }
-                Outcome::ByFence(fence) => told(&buffer, Released::ByFence(fence)),
-                Outcome::Wait { target, fences } => {
-                    told(&buffer, Released::Later);
-                    self.last += 1;
-                    let key = self.last;
-                    let token = wait::wait_all(handle, &fences, move |state: &mut D| done(state, key));
-                    let token =
-                        token.inspect_err(|error| tracing::error!("a release is polled: {error}")).ok();
-                    self.waiting.insert(key, Waiting { release: Release { target, buffer }, fences, token });
-                }
-                Outcome::Lost(error) => lost.push(Lost { client: buffer.client(), error }),
+                call_back(callbacks);
             }
-        }
+            Outcome::ByFence(fence) => {
+                if !callbacks.is_empty() {
+                    // The kernel signals the point; nobody but us tells the callbacks.
+                    let buffer = buffer.clone();
+                    let release = Release { target: Target::Nothing, buffer, callbacks, commit, held };
+                    self.wait(handle, done, (release, implicit), vec![fence.clone()]);
+                }
+                told(&buffer, commit, Released::ByFence(fence));
+            }
+            Outcome::Wait { target, fences } => {
+                told(&buffer, commit, Released::Later);
+                let release = Release { target, buffer, callbacks, commit, held };
+                self.wait(handle, done, (release, implicit), fences);
+            }
+            Outcome::Lost(error) => {
+                trace::note(Event::Lost { commit });
+                lost.push(Lost { client: buffer.client(), error });
+            }
+        });
+        self.due = due;
         lost
+    }
+
+    /// Has [`finish`](Self::finish) called when the fences are done.
+    fn wait<D: 'static>(
+        &mut self,
+        handle: &LoopHandle<'static, D>,
+        done: fn(&mut D, u64),
+        (release, implicit): (Release, bool),
+        fences: Vec<UseFence>,
+    ) {
+        self.last += 1;
+        let key = self.last;
+        let token = wait::wait_all(handle, &fences, move |state: &mut D| done(state, key));
+        let token = token.inspect_err(|error| tracing::error!("a release is polled: {error}")).ok();
+        self.waiting.insert(key, Waiting { release, implicit, fences, token });
     }
 
     /// Waits that the event loop did not take and that are over.
@@ -134,16 +182,24 @@ impl Releases {
 
     /// The fences of a waiting release are done.
     pub fn finish(&mut self, key: u64) -> Option<Lost> {
-        let Waiting { release, token, .. } = self.waiting.remove(&key)?;
+        let Waiting { release, implicit, token, .. } = self.waiting.remove(&key)?;
         drop(token);
-        let Release { target, buffer } = release;
-        let implicit = is_implicit(&target);
-        match resolve(target, Vec::new()) {
-            Outcome::Lost(error) => Some(Lost { client: buffer.client(), error }),
+        let Release { target, buffer, callbacks, commit, held: _ } = release;
+        // The point of an explicit commit was signalled by the kernel: it is only the callbacks that have waited.
+        let by_fence = !implicit && matches!(target, Target::Nothing);
+        match resolve::<UseFence, _>(target, Vec::new()) {
+            Outcome::Lost(error) => {
+                trace::note(Event::Lost { commit });
+                Some(Lost { client: buffer.client(), error })
+            }
             Outcome::Released | Outcome::ByFence(_) | Outcome::Wait { .. } => {
+                if !by_fence {
+                    trace::note(Event::Released { commit });
+                }
                 if implicit {
                     self.tell(&buffer);
                 }
+                call_back(callbacks);
                 None
             }
         }
@@ -155,7 +211,9 @@ impl Releases {
     pub fn drain(&mut self) {
         for due in self.ledger.take() {
             self.last += 1;
-            self.waiting.insert(self.last, Waiting { release: due.target, fences: due.fences, token: None });
+            let implicit = is_implicit(&due.target.target);
+            let waiting = Waiting { release: due.target, implicit, fences: due.fences, token: None };
+            self.waiting.insert(self.last, waiting);
         }
         while let Some((key, waiting)) = self.waiting.first_key_value() {
             for fence in &waiting.fences {

@@ -14,24 +14,25 @@ use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_feedback_
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::{self, ZwpLinuxDmabufV1};
 
 use super::Error;
+use crate::halves::whole;
 
 /// The length of one entry of the format table: a format, padding, a modifier.
 const ENTRY_LEN: usize = 16;
 
 /// The answer.
 #[derive(Debug, Default)]
-pub(super) struct Formats {
+pub(crate) struct Formats {
     /// The device the compositor works with, as a `dev_t`; `None` before version 4.
     pub(super) main_device: Option<u64>,
     /// Modifiers of XRGB8888, the preferred ones first.
-    pub(super) modifiers: Vec<u64>,
+    pub(crate) modifiers: Vec<u64>,
     table: Vec<u8>,
     is_done: bool,
 }
 
 impl Formats {
     /// Asks, on a queue of its own. Returns the global too, to make buffers with.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         connection: &Connection,
         globals: &GlobalList,
     ) -> Result<(ZwpLinuxDmabufV1, Self), Error> {
@@ -103,7 +104,7 @@ impl Dispatch<ZwpLinuxDmabufV1, ()> for Formats {
         _: &QueueHandle<Self>,
     ) {
         if let zwp_linux_dmabuf_v1::Event::Modifier { format, modifier_hi, modifier_lo } = event {
-            formats.add(format, u64::from(modifier_hi) << 32 | u64::from(modifier_lo));
+            formats.add(format, whole(modifier_hi, modifier_lo));
         }
     }
 }

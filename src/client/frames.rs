@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use calloop::LoopHandle;
 use rustix::time::{ClockId, clock_gettime};
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_timeline_v1::WpLinuxDrmSyncobjTimelineV1;
 
-use super::late::{Delay, Plan, Pledge};
+use super::late::{Delay, Lateness, Plan, Pledge};
 use super::ledger::Ledger;
 use super::marker::MARKER_SIZE;
 use super::run::{Phase, Run};
@@ -72,6 +73,8 @@ pub(super) struct Client {
     device: Option<SyncobjDevice>,
     pub(super) swapchain: Swapchain<Buffer>,
     plan: Plan,
+    /// How long after its frame callback each frame is begun.
+    pauses: Plan,
     flights: BTreeMap<u64, Flight>,
     pub(super) ledger: Ledger,
     pub(super) run: Run,
@@ -89,13 +92,20 @@ impl Client {
         device: Option<SyncobjDevice>,
     ) -> Self {
         Self {
-            run: Run::new(options.size.0),
+            run: Run::new(options.size.0, options.warm_up > 0),
             handle,
             window,
             source,
             device,
             swapchain: Swapchain::new(options.buffers.into()),
             plan: Plan::new(options.fence_ms, options.fence_random, options.seed, options.frames),
+            pauses: Plan::new(
+                Some(Lateness::After(Duration::from_millis(options.after_ms))),
+                options.after_random,
+                // Other numbers than the fences'.
+                !options.seed,
+                options.frames,
+            ),
             flights: BTreeMap::new(),
             ledger: Ledger::default(),
             pending: Pending::default(),
@@ -116,8 +126,18 @@ impl Client {
 
     /// A `frame` callback.
     pub(super) fn frame_wanted(&mut self) {
-        self.run.frame_wanted = true;
-        self.show_next();
+        let begin = |client: &mut Self| {
+            client.run.frame_wanted = true;
+            client.show_next();
+        };
+        match self.pauses.delay(self.ledger.committed) {
+            Delay::After(pause) if !pause.is_zero() => {
+                if let Err(error) = self.after(pause, begin) {
+                    self.fail(error);
+                }
+            }
+            _ => begin(self),
+        }
     }
 
     /// Draws and commits a frame if one is wanted and there is a buffer.
@@ -172,7 +192,12 @@ impl Client {
                 }
             }
             (_, Some(point)) => flight.pledge = Some(Pledge::Point(point)),
-            (_, None) => flight.pledge = Some(buffer.image.pledge()?),
+            (_, None) => {
+                if self.options.draws_before_its_pledge() {
+                    buffer.image.draw(commit as u32)?;
+                }
+                flight.pledge = Some(buffer.image.pledge()?);
+            }
         }
         let points = buffer.points.as_ref().map(|Points { acquire, release }| {
             [acquire, release].map(|(_, timeline)| WirePoint { timeline, value: commit })
@@ -207,7 +232,8 @@ impl Client {
         let id = flight.buffer;
         // A commit may be given up and its buffer given back unread; then the buffer is another frame's.
         let still_there = self.swapchain.commit_of(id) == Some(commit);
-        let kept = match self.swapchain.get_mut(id).filter(|_| still_there) {
+        let is_drawn = self.options.draws_before_its_pledge();
+        let kept = match self.swapchain.get_mut(id).filter(|_| still_there && !is_drawn) {
             Some(buffer) => match (buffer.image.draw(commit as u32), pledge) {
                 (Ok(Some(fence)), Pledge::Point(point)) => {
                     let imported = materialise(&point, Some(&fence));
@@ -297,13 +323,17 @@ impl Client {
     }
 
     /// Presentation feedback.
-    pub(super) fn presented(&mut self, commit: u64, at_ns: u64, zero_copy: bool) {
+    pub(super) fn presented(&mut self, commit: u64, at_ns: u64, refresh_ns: u64, zero_copy: bool) {
         if let Some(fence) = self.flights.get(&commit).and_then(|flight| flight.fence.as_ref())
             && let Ok(Some(ready)) = fence.signalled_at_ns()
         {
             self.ledger.ready(commit, ready);
         }
         let at_ns = if self.run.clock_is_monotonic { at_ns } else { now_ns() };
+        if self.run.warming_up && commit > self.options.warm_up {
+            self.warmed_up();
+        }
+        self.ledger.refreshes(commit, at_ns, refresh_ns);
         self.ledger.presented(commit, at_ns, zero_copy);
         self.answered(commit);
     }

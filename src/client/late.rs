@@ -105,9 +105,6 @@ pub enum LateError {
     /// With vgem. `ETIMEDOUT`: it was later than the 10 s that vgem allows.
     #[error("Could not signal a vgem fence")]
     Vgem(#[source] std::io::Error),
-    /// Only explicit sync lets a GPU client be late without doing GPU work.
-    #[error("Could not be late with implicit sync and GPU buffers: --gpu-ms makes their fences late")]
-    Gpu,
 }
 
 /// A fence that the client has promised and will signal.

@@ -35,7 +35,9 @@ pub enum Violation {
         commit: u64,
     },
     /// Given back while it was on the screen.
-    #[error("commit {commit} was scanned out and released {by_us} µs before the next one was shown")]
+    #[error(
+        "commit {commit} was scanned out and released {by_us} µs before the next one was shown, unless it was composed in between"
+    )]
     ReleasedOnScreen {
         /// The commit.
         commit: u64,
@@ -81,16 +83,24 @@ pub struct Ledger {
     scanned_out: Option<(u64, u64)>,
     /// Commits made.
     pub committed: u64,
-    /// Commits shown.
+    /// Commits shown since [`Ledger::start_over`], as the next two.
     pub presented: u64,
     /// Of these, by direct scan-out.
     pub zero_copy: u64,
+    /// Vblanks between two shown frames.
+    pub missed_vblanks: u64,
+    last_vblank: Option<u64>,
     /// Commits that will never be shown.
     pub discarded: u64,
     /// Commits whose buffer came back.
     pub released: u64,
     /// Commit to presentation.
     pub to_present: Samples,
+    /// The same, in refreshes that began after the commit: 1 for one that was shown with the next.
+    pub to_present_refreshes: Samples,
+    /// One presentation to the next.
+    pub between_presents: Samples,
+    last_presented: Option<u64>,
     /// Commit to release.
     pub to_release: Samples,
     /// Commit to the client's own fence.
@@ -106,6 +116,15 @@ struct Shown {
 }
 
 impl Ledger {
+    /// Forgets how many were shown and all times, but nothing that is open and no violation: a warm-up is over.
+    pub fn start_over(&mut self) {
+        (self.presented, self.zero_copy, self.missed_vblanks) = (0, 0, 0);
+        let times = [&mut self.to_present, &mut self.to_present_refreshes, &mut self.between_presents];
+        for samples in times.into_iter().chain([&mut self.to_release, &mut self.to_ready]) {
+            *samples = Samples::default();
+        }
+    }
+
     /// A commit is sent. They are numbered in order.
     pub fn committed(&mut self, commit: u64, at: u64) {
         self.committed += 1;
@@ -127,6 +146,9 @@ impl Ledger {
         self.presented += 1;
         self.zero_copy += u64::from(zero_copy);
         self.to_present.push(micros(entry.at, at));
+        if let Some(last) = self.last_presented.replace(at) {
+            self.between_presents.push(micros(last, at));
+        }
         let released = entry.released;
         match (entry.ready, released) {
             (None, _) => self.violations.push(Violation::ShownUnready { commit }),
@@ -145,6 +167,24 @@ impl Ledger {
         self.strike_off(commit);
     }
 
+    /// The display's refreshes were as long as this when a commit was shown at `at`; 0 where it has none.
+    pub fn refreshes(&mut self, commit: u64, at: u64, refresh_ns: u64) {
+        if let Some(entry) = self.open.get(&commit)
+            && refresh_ns > 0
+        {
+            self.to_present_refreshes.push(at.saturating_sub(entry.at).div_ceil(refresh_ns));
+        }
+    }
+
+    /// The number of the vblank at which a frame was shown; 0 where the output does not count them.
+    pub fn vblank(&mut self, number: u64) {
+        if number == 0 {
+            return;
+        }
+        let last = self.last_vblank.replace(number).unwrap_or(number);
+        self.missed_vblanks += number.saturating_sub(last.saturating_add(1));
+    }
+
     fn shown_next(&mut self, commit: u64, at: u64, zero_copy: bool) {
         if let Some(last) = self.last_shown
             && last.commit > commit
@@ -152,7 +192,9 @@ impl Ledger {
             self.violations.push(Violation::OutOfOrder { commit, after: last.commit });
             return;
         }
+        // A buffer that went from its plane into a composed picture is free before the next commit is shown.
         if let Some((scanned_out, released)) = self.scanned_out.take()
+            && zero_copy
             && released + SCANOUT_SLACK_NS < at
         {
             let by_us = micros(released, at);
@@ -195,6 +237,7 @@ impl Ledger {
     pub fn surface_gone(&mut self) {
         self.scanned_out = None;
         self.last_shown = None;
+        self.last_vblank = None;
     }
 
     /// The time is up for `commits`.
@@ -257,6 +300,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_before_the_warm_up_ended_is_not_counted_but_held_against_the_compositor() {
+        let mut ledger = ledger(3);
+        ledger.presented(1, 15 * MS, false);
+        ledger.vblank(7);
+        ledger.start_over();
+        ledger.presented(2, 34 * MS, false);
+        ledger.vblank(8);
+        ledger.presented(3, 50 * MS, false);
+        ledger.vblank(10);
+        assert_eq!((ledger.presented, ledger.missed_vblanks, ledger.committed), (2, 1, 3));
+        assert_eq!(ledger.to_present.summary().expect("samples").max, 2000);
+        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 1000 }]);
+    }
+
+    #[test]
+    fn vblanks_between_shown_frames_are_missed_where_they_are_counted() {
+        let mut ledger = Ledger::default();
+        for number in [7, 8, 11, 0, 0, 12, 14] {
+            ledger.vblank(number);
+        }
+        assert_eq!(ledger.missed_vblanks, 3);
+    }
+
+    #[test]
+    fn a_commit_that_the_next_refresh_shows_took_one() {
+        let mut ledger = ledger(3);
+        for (commit, at) in [(1, 17), (2, 48), (3, 65)] {
+            ledger.refreshes(commit, at * MS, 16 * MS);
+            ledger.refreshes(commit, at * MS, 0);
+        }
+        let summary = ledger.to_present_refreshes.summary().expect("samples");
+        assert_eq!((summary.min, summary.p50, summary.max), (1, 1, 2));
+    }
+
+    #[test]
     fn a_frame_shown_before_its_fence_is_a_violation() {
         let mut ledger = Ledger::default();
         ledger.committed(1, 0);
@@ -295,6 +373,12 @@ mod tests {
         told_late.presented(1, 20 * MS, true);
         told_late.presented(2, 40 * MS, true);
         assert_eq!(told_late.violations, early.violations);
+
+        let mut composed_meanwhile = ledger(2);
+        composed_meanwhile.presented(1, 20 * MS, true);
+        composed_meanwhile.released(1, 25 * MS);
+        composed_meanwhile.presented(2, 40 * MS, false);
+        assert_eq!(composed_meanwhile.violations, []);
 
         let mut composited = ledger(2);
         composited.presented(1, 20 * MS, false);

@@ -7,19 +7,23 @@
 //!
 //! [`marker`] is the picture, [`swapchain`] says whose a buffer is, [`late`] when its fence signals, [`ledger`]
 //! what must not happen; `source` makes and draws buffers, `frames` takes a frame from its buffer to the
-//! release, `run` says when it is enough, `window` speaks Wayland, and [`stats`] sums up.
+//! release, `run` says when it is enough, `window` speaks Wayland, and [`stats`] sums up. [`probe`] is a client of its own, with the same buffers
+//! and fences: it tests rules one by one.
 
 pub mod late;
 pub mod ledger;
 pub mod marker;
+pub mod probe;
+pub mod screenshot;
 pub mod stats;
 pub mod swapchain;
 
-mod formats;
+pub(crate) mod formats;
 mod frames;
 mod run;
 mod source;
 mod window;
+mod wire;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,6 +45,7 @@ use self::late::LateError;
 use self::source::SourceError;
 use self::stats::Report;
 use self::window::Window;
+use crate::errors::how_it_ended;
 use crate::fence::implicit::ImplicitError;
 use crate::fence::timeline::{SyncobjDevice, TimelineError};
 use crate::fence::wait::WaitError;
@@ -63,8 +68,18 @@ pub struct Options {
     /// Extra GPU work in each frame, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub gpu_ms: u32,
+    /// How long after its frame callback each frame is begun.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub after_ms: u64,
+    /// Each frame is begun anything up to --after-ms after its frame callback, so that commits come at any time of a refresh.
+    #[arg(long, requires = "after_ms")]
+    pub after_random: bool,
+    /// Frames that are presented before anything is counted or timed; with --json a line says when.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warm_up: u64,
     /// How late each frame's fence signals after its commit. `never`: all frames are on time but the last (the
-    /// eleventh, without --frames), whose fence never signals.
+    /// eleventh, without --frames), whose fence never signals. The content comes just before the fence, but with
+    /// --sync implicit and --source gpu before the commit: a GPU may itself wait for what is in the buffer.
     #[arg(long, value_name = "MS|never")]
     pub fence_ms: Option<Lateness>,
     /// Each fence is late by anything up to --fence-ms.
@@ -79,7 +94,7 @@ pub struct Options {
     /// End with a line of JSON instead of a summary.
     #[arg(long)]
     pub json: bool,
-    /// Where --fence-random starts.
+    /// Where --fence-random and --after-random start.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// How long all buffers may be busy, and how long to wait at the end.
@@ -88,6 +103,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the content comes before the promise of a late fence: with that in the buffer, a GPU may wait for it before it
+    /// draws.
+    fn draws_before_its_pledge(&self) -> bool {
+        self.source == Kind::Gpu && self.sync == Sync::Implicit
+    }
+
     /// Refuses what could only be measured wrong.
     fn check(&self) -> Result<(), Error> {
         let implicit = self.sync == Sync::Implicit;
@@ -98,10 +119,6 @@ impl Options {
         };
         let contradictions = [
             (self.gpu_ms > 0 && self.source != Kind::Gpu, "--gpu-ms needs --source gpu"),
-            (
-                self.fence_ms.is_some() && implicit && self.source == Kind::Gpu,
-                "with --sync implicit and --source gpu the GPU's own fences count; --gpu-ms makes them late",
-            ),
             (
                 too_long_for_vgem && implicit && self.source == Kind::Vgem,
                 "the kernel signals vgem's fences by itself after 10 s",
@@ -204,15 +221,7 @@ pub enum Error {
 
 impl Error {
     fn disconnected(connection: &Connection, otherwise: &str) -> Self {
-        let protocol_error = connection.protocol_error();
-        Self::Disconnected(protocol_error.map_or_else(|| otherwise.to_owned(), |error| error.to_string()))
-    }
-
-    /// The error and what caused it, in one line.
-    pub fn chain(&self) -> String {
-        let first: &dyn std::error::Error = self;
-        let causes = std::iter::successors(first.source(), |error| error.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+        Self::Disconnected(how_it_ended(connection, otherwise))
     }
 }
 
@@ -314,12 +323,16 @@ mod tests {
             "--size=800x600",
             "--json",
             "--seed=5",
+            "--after-ms=40",
+            "--after-random",
+            "--warm-up=3",
             "--busy-limit-s=2",
         ])
         .expect("options");
         assert_eq!((options.sync, options.source, options.buffers), (Sync::Implicit, Kind::Vgem, 2));
         assert_eq!(options.size, WindowSize((800, 600)));
         assert!(options.fence_random && options.fullscreen && options.json);
+        assert_eq!((options.after_ms, options.after_random, options.warm_up), (40, true, 3));
     }
 
     #[test]
@@ -341,7 +354,6 @@ mod tests {
     fn options_that_would_measure_nothing_are_refused() {
         for args in [
             &["--source=heap", "--gpu-ms=5"][..],
-            &["--sync=implicit", "--source=gpu", "--fence-ms=5"],
             &["--sync=implicit", "--source=vgem", "--fence-ms=never"],
             &["--sync=implicit", "--source=vgem", "--fence-ms=9000"],
         ] {
@@ -349,11 +361,5 @@ mod tests {
             assert!(matches!(options.check(), Err(Error::Contradiction(_))), "{args:?}");
         }
         assert!(parse(&["--source=vgem", "--fence-ms=never"]).expect("options").check().is_ok());
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes() {
-        let error = Error::from(SourceError::Access(io::Error::other("no such luck")));
-        assert_eq!(error.chain(), "Could not map a buffer or draw in it: no such luck");
     }
 }

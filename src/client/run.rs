@@ -1,5 +1,6 @@
 //! The run from its first configure to its end: which phase it is in, how long it waits, what it reports.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use calloop::RegistrationToken;
@@ -9,6 +10,7 @@ use super::Error;
 use super::frames::{Client, now_ns};
 use super::stats::Report;
 use super::swapchain::Size;
+use crate::errors::chain;
 
 /// How far the run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +35,15 @@ pub(super) struct Run {
     pub(super) limit: Option<RegistrationToken>,
     pub(super) clock_is_monotonic: bool,
     pub(super) started_ns: Option<u64>,
+    /// Whether what is shown is not to be counted yet.
+    pub(super) warming_up: bool,
     pub(super) released_by_fence: u64,
     pub(super) errors: Vec<String>,
 }
 
 impl Run {
     /// Waiting for its first configure.
-    pub(super) fn new(size: Size) -> Self {
+    pub(super) fn new(size: Size, warming_up: bool) -> Self {
         Self {
             phase: Phase::Opening,
             size,
@@ -47,6 +51,7 @@ impl Run {
             limit: None,
             clock_is_monotonic: true,
             started_ns: None,
+            warming_up,
             released_by_fence: 0,
             errors: Vec::new(),
         }
@@ -57,6 +62,18 @@ impl Client {
     /// Whether there is nothing more to wait for.
     pub(super) fn is_over(&self) -> bool {
         self.run.phase == Phase::Over
+    }
+
+    /// From now on frames count; whoever measures something else meanwhile is told.
+    pub(super) fn warmed_up(&mut self) {
+        self.run.warming_up = false;
+        self.ledger.start_over();
+        self.run.started_ns = Some(now_ns());
+        if self.options.json
+            && let Err(error) = writeln!(io::stdout(), r#"{{"warmed_up":true}}"#)
+        {
+            self.fail(Error::Report(error));
+        }
     }
 
     /// Ends the run: the surface goes, and with it every reason to keep a buffer.
@@ -79,7 +96,7 @@ impl Client {
 
     /// Ends the run at once, with a reason.
     pub(super) fn fail(&mut self, error: Error) {
-        self.run.errors.push(error.chain());
+        self.run.errors.push(chain(&error));
         self.run.phase = Phase::Over;
     }
 
@@ -142,10 +159,13 @@ impl Client {
             committed: ledger.committed,
             presented: ledger.presented,
             zero_copy: ledger.zero_copy,
+            missed_vblanks: ledger.missed_vblanks,
             discarded: ledger.discarded,
             released: ledger.released,
             released_by_fence: run.released_by_fence,
             commit_to_present_us: ledger.to_present.summary(),
+            commit_to_present_refreshes: ledger.to_present_refreshes.summary(),
+            between_presents_us: ledger.between_presents.summary(),
             commit_to_release_us: ledger.to_release.summary(),
             commit_to_ready_us: ledger.to_ready.summary(),
             violations: ledger.violations.iter().map(ToString::to_string).collect(),

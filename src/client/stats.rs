@@ -35,7 +35,7 @@ fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     sorted.get(rank - 1).copied()
 }
 
-/// The shape of some times, in microseconds.
+/// The shape of some times, in microseconds, or of counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// The shortest.
@@ -72,6 +72,8 @@ pub struct Report {
     pub presented: u64,
     /// Of these, shown by direct scan-out.
     pub zero_copy: u64,
+    /// Vblanks between two shown frames, where the output counts them.
+    pub missed_vblanks: u64,
     /// Frames the compositor says it will never show.
     pub discarded: u64,
     /// Commits whose buffer came back.
@@ -81,6 +83,10 @@ pub struct Report {
     pub released_by_fence: u64,
     /// From `wl_surface.commit` to the time of presentation.
     pub commit_to_present_us: Option<Summary>,
+    /// The same, counted in refreshes: 1 for a frame that the next refresh after its commit shows.
+    pub commit_to_present_refreshes: Option<Summary>,
+    /// From one time of presentation to the next.
+    pub between_presents_us: Option<Summary>,
     /// From `wl_surface.commit` to the release.
     pub commit_to_release_us: Option<Summary>,
     /// From the commit to when the client's own fence signalled, for comparison.
@@ -109,10 +115,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} frames committed, {} presented ({} by direct scan-out), {} discarded, {} released ({} by fence)",
+            "{} frames committed, {} presented ({} by direct scan-out), {} vblanks missed, {} discarded, {} released ({} by fence)",
             self.committed,
             self.presented,
             self.zero_copy,
+            self.missed_vblanks,
             self.discarded,
             self.released,
             self.released_by_fence,
@@ -126,6 +133,9 @@ impl fmt::Display for Report {
                 Some(summary) => writeln!(f, "{what}: {summary}")?,
                 None => writeln!(f, "{what}: never seen")?,
             }
+        }
+        if let Some(Summary { min, p50, p99, max }) = self.commit_to_present_refreshes {
+            writeln!(f, "in refreshes: min {min}, p50 {p50}, p99 {p99}, max {max}")?;
         }
         for violation in &self.violations {
             writeln!(f, "VIOLATION: {violation}")?;
@@ -177,10 +187,13 @@ mod tests {
             committed: 60,
             presented: 58,
             zero_copy: 0,
+            missed_vblanks: 1,
             discarded: 2,
             released: 60,
             released_by_fence: 50,
             commit_to_present_us: summary(1..=100),
+            commit_to_present_refreshes: None,
+            between_presents_us: None,
             commit_to_release_us: None,
             commit_to_ready_us: None,
             violations: Vec::new(),

@@ -9,7 +9,9 @@ use wayland_client::globals::{BindError, GlobalList, GlobalListContents};
 use wayland_client::protocol::wl_buffer::{self, WlBuffer};
 use wayland_client::protocol::wl_callback::{self, WlCallback};
 use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_pointer::{self, WlPointer};
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, Dispatch, QueueHandle, WEnum, delegate_noop};
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{
@@ -30,7 +32,9 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
 use super::frames::Client;
 use super::source::Layout;
 use super::swapchain::{BufferId, Size};
+use super::wire::add_planes;
 use super::{Error, Options};
+use crate::halves::{halves, whole};
 
 /// Everything of ours that the compositor knows, buffers excepted.
 #[derive(Debug)]
@@ -87,6 +91,10 @@ impl Window {
         toplevel.set_app_id("fencepost-client".into());
         if options.fullscreen {
             toplevel.set_fullscreen(None);
+            // As players and games do: the pointer's image is somebody else's on the screen. Without a mouse there is none.
+            if let Ok(seat) = globals.bind::<WlSeat, _, _>(&handle, 1..=1, ()) {
+                seat.get_pointer(&handle, ());
+            }
         }
         let syncobj_surface = syncobj
             .as_ref()
@@ -99,10 +107,7 @@ impl Window {
     /// Makes a `wl_buffer` of an image.
     pub(super) fn create_buffer(&self, id: BufferId, layout: &Layout) -> WlBuffer {
         let params = self.dmabuf.create_params(&self.handle, id);
-        let [high, low] = [layout.modifier >> 32, layout.modifier].map(|half| half as u32);
-        for (plane, index) in layout.planes.iter().zip(0..) {
-            params.add(plane.fd.as_fd(), index, plane.offset, plane.stride, high, low);
-        }
+        add_planes(&params, layout);
         let (width, height) = layout.size;
         let format = drm::buffer::DrmFourcc::Xrgb8888 as u32;
         let buffer =
@@ -120,9 +125,9 @@ impl Window {
     pub(super) fn commit(&self, commit: u64, buffer: &WlBuffer, points: Option<[WirePoint<'_>; 2]>) {
         let Some(Role { surface, syncobj_surface, .. }) = &self.role else { return };
         if let (Some(sync), Some([acquire, release])) = (syncobj_surface, points) {
-            let [high, low] = halves(acquire.value);
+            let (high, low) = halves(acquire.value);
             sync.set_acquire_point(acquire.timeline, high, low);
-            let [high, low] = halves(release.value);
+            let (high, low) = halves(release.value);
             sync.set_release_point(release.timeline, high, low);
         }
         surface.attach(Some(buffer), 0, 0);
@@ -142,10 +147,6 @@ impl Window {
         xdg_surface.destroy();
         surface.destroy();
     }
-}
-
-fn halves(point: u64) -> [u32; 2] {
-    [(point >> 32) as u32, point as u32]
 }
 
 /// What a toplevel is told before the `xdg_surface.configure` that makes it valid.
@@ -202,6 +203,22 @@ impl Dispatch<XdgWmBase, ()> for Client {
     ) {
         if let xdg_wm_base::Event::Ping { serial } = event {
             shell.pong(serial);
+        }
+    }
+}
+
+/// A pointer is asked for only to be hidden.
+impl Dispatch<WlPointer, ()> for Client {
+    fn event(
+        _: &mut Self,
+        pointer: &WlPointer,
+        event: wl_pointer::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_pointer::Event::Enter { serial, .. } = event {
+            pointer.set_cursor(serial, None, 0, 0);
         }
     }
 }
@@ -278,11 +295,12 @@ impl Dispatch<WpPresentationFeedback, u64> for Client {
         use wp_presentation_feedback::Event;
 
         match event {
-            Event::Presented { tv_sec_hi, tv_sec_lo, tv_nsec, flags, .. } => {
-                let seconds = u64::from(tv_sec_hi) << 32 | u64::from(tv_sec_lo);
+            Event::Presented { tv_sec_hi, tv_sec_lo, tv_nsec, refresh, seq_hi, seq_lo, flags } => {
+                let seconds = whole(tv_sec_hi, tv_sec_lo);
                 let at_ns = seconds.saturating_mul(1_000_000_000).saturating_add(tv_nsec.into());
                 let zero_copy = matches!(flags, WEnum::Value(flags) if flags.contains(Kind::ZeroCopy));
-                client.presented(*commit, at_ns, zero_copy);
+                client.ledger.vblank(whole(seq_hi, seq_lo));
+                client.presented(*commit, at_ns, refresh.into(), zero_copy);
             }
             Event::Discarded => client.discarded(*commit),
             _ => {}
@@ -303,6 +321,7 @@ impl Dispatch<WlRegistry, GlobalListContents> for Client {
 }
 
 delegate_noop!(Client: WlCompositor);
+delegate_noop!(Client: ignore WlSeat);
 delegate_noop!(Client: ignore WlSurface);
 delegate_noop!(Client: WpLinuxDrmSyncobjManagerV1);
 delegate_noop!(Client: WpLinuxDrmSyncobjSurfaceV1);

@@ -1,52 +1,61 @@
-//! Where pictures go and input comes from: a session on KMS, or nothing at all.
+//! Where pictures go and input comes from: a session on KMS, a window of another compositor, or nothing at all.
 //!
 //! Owns the session, the KMS device and the input devices, and their event-loop sources. A closed set: each `match` is all
 //! there is to a backend.
 
 use std::{
+    cell::RefCell,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
 };
 
-use calloop::{Interest, Mode, PostAction, generic::Generic};
+use calloop::{Interest, Mode as Trigger, PostAction, generic::Generic};
 use smithay::{
     backend::session::{
         Event as SessionEvent, Session as _,
         libseat::{LibSeatSession, LibSeatSessionNotifier},
     },
-    output::{Output, PhysicalProperties, Scale, Subpixel},
-    utils::{DevPath, Point, Transform},
+    output::Mode,
 };
 
-use super::{Compositor, Screen, start};
+use super::{Compositor, nested};
 use crate::{
+    errors::chain,
+    fence::timeline::SyncobjDevice,
     input::libinput::{self, Devices},
     output::{
         Head,
-        frame::FrameMachine,
-        headless,
+        display::Info,
         kms::{
             device::Device,
-            head::{Drawing, Head as KmsHead, LightError},
+            head::{Drawing, Head as KmsHead},
             modes::ModeRequest,
+            proposal::{self, Proposal as KmsProposal},
             session::{self, SessionError},
         },
+        nested::{
+            Head as NestedHead,
+            parent::{self, Parent},
+        },
+        proposal::Proposal,
     },
-    render::{self, Canvas, Renderer},
+    render::{self, Renderer},
     trace,
 };
 
 /// Which backend to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// KMS: there is no nested backend yet.
+    /// A window where a parent compositor can be reached, else KMS.
     #[default]
     Auto,
     /// A session on a virtual terminal, with atomic KMS.
     Kms,
-    /// One virtual output that nobody sees.
+    /// Virtual outputs that nobody sees.
     Headless,
+    /// A window of another Wayland compositor.
+    Nested,
 }
 
 /// Why there is no picture.
@@ -55,6 +64,12 @@ pub enum Error {
     /// No seat, no device, no permission.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// No parent compositor.
+    #[error(transparent)]
+    Parent(#[from] parent::Error),
+    /// A window was asked for, and nobody to show it was named.
+    #[error("there is no parent compositor: WAYLAND_DISPLAY is not set")]
+    NoParent,
     /// No input.
     #[error(transparent)]
     Input(#[from] libinput::Error),
@@ -82,6 +97,9 @@ pub enum Error {
 /// The size and rate of a headless output that was not asked for otherwise.
 const HEADLESS_DEFAULT: (u16, u16, u32) = (1280, 720, 60_000);
 
+/// The longest side of a headless output: what every renderer can draw.
+const HEADLESS_MAX: i32 = 8192;
+
 /// The session and its devices.
 #[derive(Debug)]
 pub(super) struct Kms {
@@ -94,7 +112,9 @@ pub(super) struct Kms {
 #[derive(Debug)]
 pub(super) enum Backend {
     Kms(Box<Kms>),
-    Headless,
+    /// Its displays.
+    Headless(Vec<Info>),
+    Nested(Rc<RefCell<Parent>>),
 }
 
 /// What has to be in the event loop for the backend to work.
@@ -102,9 +122,26 @@ pub(super) struct Sources(Option<LibSeatSessionNotifier>);
 
 impl Backend {
     /// Opens what is needed to show something.
-    pub(super) fn open(kind: Kind, device: Option<&Path>) -> Result<(Self, Sources), Error> {
+    pub(super) fn open(
+        kind: Kind,
+        device: Option<&Path>,
+        parent: Option<&Path>,
+        outputs: u8,
+        mode: ModeRequest,
+    ) -> Result<(Self, Sources), Error> {
         if kind == Kind::Headless {
-            return Ok((Self::Headless, Sources(None)));
+            return Ok((Self::Headless(headless_displays(outputs, mode)), Sources(None)));
+        }
+        match (kind, parent) {
+            (Kind::Nested, None) => return Err(Error::NoParent),
+            (Kind::Nested, Some(parent)) => {
+                return Ok((Self::Nested(nested::open(parent, outputs, mode)?), Sources(None)));
+            }
+            (Kind::Auto, Some(parent)) => match nested::open(parent, outputs, mode) {
+                Ok(parent) => return Ok((Self::Nested(parent), Sources(None))),
+                Err(error) => tracing::warn!("no window, trying a screen: {error}"),
+            },
+            _ => {}
         }
         let (mut session, notifier) = session::open_seat()?;
         let candidates = session::candidates(device.map(Path::to_owned), &session.seat())?;
@@ -117,12 +154,20 @@ impl Backend {
         match self {
             Self::Kms(kms) => {
                 let gbm = kms.device.gbm().map_err(|error| render::Error::Setup {
-                    on: kms.node().display().to_string(),
+                    on: kms.device.node().display().to_string(),
                     reason: error.to_string(),
                 })?;
-                Renderer::on_device(gbm.clone(), &kms.node())
+                Renderer::on_device(gbm.clone(), kms.device.node())
             }
-            Self::Headless => Renderer::anywhere(),
+            Self::Headless(_) => Renderer::anywhere(),
+            Self::Nested(parent) => nested::renderer(parent),
+        }
+    }
+
+    /// The device on which timelines are made: also those that are shared with a parent compositor.
+    pub(super) fn synchronise_on(&self, device: &SyncobjDevice) {
+        if let Self::Nested(parent) = self {
+            parent.borrow_mut().synchronise_on(device);
         }
     }
 
@@ -130,14 +175,14 @@ impl Backend {
     pub(super) fn device_fd(&self) -> Option<OwnedFd> {
         match self {
             Self::Kms(kms) => kms.device.fd().as_fd().try_clone_to_owned().ok(),
-            Self::Headless => None,
+            Self::Headless(_) | Self::Nested(_) => None,
         }
     }
 
     pub(super) fn seat_name(&self) -> String {
         match self {
             Self::Kms(kms) => kms.session.seat(),
-            Self::Headless => "seat0".into(),
+            Self::Headless(_) | Self::Nested(_) => "seat0".into(),
         }
     }
 
@@ -150,59 +195,196 @@ impl Backend {
         }
     }
 
-    /// One head for each display that is connected.
-    fn heads(&self, renderer: &Renderer, mode: ModeRequest) -> Result<Vec<Head>, Error> {
+    /// The mode of displays for which nobody names one, when `mode` was asked for at the start. A virtual display
+    /// prefers that one already.
+    pub(super) fn default_mode(&self, mode: ModeRequest) -> ModeRequest {
         match self {
-            Self::Headless => {
-                let (width, height, refresh_mhz) = match mode {
-                    ModeRequest::Preferred => HEADLESS_DEFAULT,
-                    ModeRequest::Size { width, height, refresh_mhz } => {
-                        (width, height, refresh_mhz.unwrap_or(60_000))
-                    }
-                };
-                let size = (i32::from(width), i32::from(height)).into();
-                Ok(vec![Head::Headless(headless::Head::new("HEADLESS-1", size, refresh_mhz, trace::now()))])
-            }
-            Self::Kms(kms) => kms.heads(renderer, mode),
+            Self::Kms(_) => mode,
+            Self::Headless(_) | Self::Nested(_) => ModeRequest::Preferred,
         }
     }
+
+    /// The displays that are connected now.
+    pub(super) fn displays(&self) -> Result<Vec<Info>, Error> {
+        match self {
+            Self::Headless(displays) => Ok(displays.clone()),
+            Self::Nested(parent) => Ok(nested::displays(&parent.borrow())),
+            Self::Kms(kms) => kms.displays(),
+        }
+    }
+
+    /// What would light some displays, each with a mode, when those named in `on` are lit; nothing changes. In the order
+    /// of the wishes.
+    ///
+    /// # Errors
+    /// A sentence that says why one of them cannot be lit.
+    pub(super) fn propose(
+        &self,
+        renderer: &Renderer,
+        on: &[&str],
+        wishes: &[(&str, ModeRequest)],
+    ) -> Result<Vec<Proposal>, String> {
+        match self {
+            Self::Headless(displays) => {
+                let propose = |&(name, mode): &(&str, ModeRequest)| {
+                    let info = displays.iter().find(|info| info.name == name);
+                    let mode = headless_mode(mode).or_else(|| info?.preferred);
+                    let mode = mode.ok_or_else(|| format!("{name} has gone"))?;
+                    if mode.size.w.max(mode.size.h) > HEADLESS_MAX {
+                        return Err(format!("{name} can have {HEADLESS_MAX} pixels a side"));
+                    }
+                    Ok(Proposal::Headless { name: name.to_owned(), mode })
+                };
+                wishes.iter().map(propose).collect()
+            }
+            Self::Nested(parent) => nested::propose(&parent.borrow(), wishes),
+            Self::Kms(kms) => kms.propose(renderer, on, wishes),
+        }
+    }
+
+    /// Whether all of these can be lit at once, with the heads in `off` turned off.
+    pub(super) fn test(&self, proposals: &mut Vec<Proposal>, off: &[&Head]) -> Result<(), String> {
+        let Self::Kms(kms) = self else { return Ok(()) };
+        let mut together: Vec<_> = proposals
+            .drain(..)
+            .filter_map(|proposal| match proposal {
+                Proposal::Kms(proposal) => Some(*proposal),
+                Proposal::Headless { .. } | Proposal::Nested { .. } => None,
+            })
+            .collect();
+        let off: Vec<_> = off
+            .iter()
+            .filter_map(|head| match head {
+                Head::Kms(head) => Some(head.pipe()),
+                Head::Headless(_) | Head::Nested(_) => None,
+            })
+            .collect();
+        let tested = proposal::test(&kms.device, &mut together, &off);
+        proposals.extend(together.into_iter().map(|proposal| Proposal::Kms(Box::new(proposal))));
+        tested.map_err(|error| chain(&error))
+    }
+
+    /// The head that was proposed; `None` for a proposal of another back end.
+    pub(super) fn head(&self, proposal: Proposal) -> Option<Head> {
+        match (self, proposal) {
+            (Self::Kms(kms), Proposal::Kms(proposal)) => {
+                Some(Head::Kms(Box::new(KmsHead::of(&kms.device, *proposal))))
+            }
+            (Self::Headless(_), Proposal::Headless { name, mode }) => {
+                Some(Head::Headless(Proposal::headless(&name, mode, trace::now())))
+            }
+            (Self::Nested(parent), Proposal::Nested { name, window, mode }) => {
+                Some(Head::Nested(NestedHead::new(name, mode, Rc::clone(parent), window)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the session is ours at the moment.
+    pub(super) fn is_active(&self) -> bool {
+        match self {
+            Self::Kms(kms) => kms.session.is_active(),
+            Self::Headless(_) | Self::Nested(_) => true,
+        }
+    }
+
+    /// Whether there is a display device to lose.
+    pub(super) fn has_device(&self) -> bool {
+        matches!(self, Self::Kms(_))
+    }
+
+    /// The number of the display device, as udev speaks of it.
+    pub(super) fn device_number(&self) -> Option<rustix::fs::Dev> {
+        match self {
+            Self::Kms(kms) => Some(rustix::fs::fstat(kms.device.fd()).ok()?.st_rdev),
+            Self::Headless(_) | Self::Nested(_) => None,
+        }
+    }
+
+    /// Whether the display device has been taken away.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Kms(kms) => kms.device.is_gone(),
+            Self::Headless(_) => false,
+            Self::Nested(parent) => parent.borrow().is_lost(),
+        }
+    }
+
+    /// The display device, for people.
+    pub(super) fn device_name(&self) -> String {
+        match self {
+            Self::Kms(kms) => kms.device.node().display().to_string(),
+            Self::Headless(_) => String::new(),
+            Self::Nested(_) => "of the parent compositor".into(),
+        }
+    }
+
+    /// Nothing was lit, for these reasons.
+    pub(super) fn dark(&self, mut reasons: Vec<String>) -> Error {
+        let device = match self {
+            Self::Kms(kms) => kms.device.node().display().to_string(),
+            Self::Headless(_) => "the headless backend".into(),
+            Self::Nested(_) => "the nested backend".into(),
+        };
+        reasons.push("connect a display, or name another device with --device".into());
+        Error::Dark { device, reason: reasons.join("; ") }
+    }
+}
+
+/// The mode that was asked for, where any is possible.
+pub(super) fn headless_mode(mode: ModeRequest) -> Option<Mode> {
+    let (width, height, refresh_mhz) = match mode {
+        ModeRequest::Preferred => return None,
+        ModeRequest::Size { width, height, refresh_mhz } => (width, height, refresh_mhz),
+        ModeRequest::Custom { width, height, refresh_mhz } => (width, height, Some(refresh_mhz)),
+    };
+    let refresh = i32::try_from(refresh_mhz.unwrap_or(HEADLESS_DEFAULT.2)).unwrap_or(i32::MAX);
+    Some(Mode { size: (i32::from(width), i32::from(height)).into(), refresh })
+}
+
+/// The displays of the headless backend: `HEADLESS-1` and so on.
+fn headless_displays(count: u8, mode: ModeRequest) -> Vec<Info> {
+    let (width, height, mhz) = HEADLESS_DEFAULT;
+    let default = ModeRequest::Size { width, height, refresh_mhz: Some(mhz) };
+    let mode = headless_mode(mode).or_else(|| headless_mode(default));
+    let display = |number| Some(Info::headless(format!("HEADLESS-{number}"), mode?));
+    (1..=count).filter_map(display).collect()
 }
 
 impl Kms {
-    fn node(&self) -> PathBuf {
-        self.device.fd().dev_path().unwrap_or_default()
+    fn displays(&self) -> Result<Vec<Info>, Error> {
+        let connected = self.device.connected().map_err(|error| Error::Dark {
+            device: self.device.node().display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(connected.iter().map(|display| Info::of_connector(&display.connector)).collect())
     }
 
-    fn heads(&self, renderer: &Renderer, mode: ModeRequest) -> Result<Vec<Head>, Error> {
-        let dark = |reason: String| Error::Dark { device: self.node().display().to_string(), reason };
-        let pipes = self.device.pipes().map_err(|error| dark(error.to_string()))?;
+    fn propose(
+        &self,
+        renderer: &Renderer,
+        on: &[&str],
+        wishes: &[(&str, ModeRequest)],
+    ) -> Result<Vec<Proposal>, String> {
+        let connected = self.device.connected().map_err(|error| error.to_string())?;
+        let on = connected.into_iter().filter(|display| on.contains(&display.connector.name.as_str()));
+        let pipes = self.device.route(on);
         let formats = renderer.render_formats();
-        let mut reasons = Vec::new();
-        let mut heads = Vec::new();
-        for pipe in pipes {
-            match KmsHead::new(&self.device, pipe, mode, Drawing::Render(&formats)) {
-                Ok(head) => heads.push(Head::Kms(Box::new(head))),
-                Err(error) => reasons.push(chain(&error)),
-            }
-        }
-        if heads.is_empty() {
-            reasons.push("connect a display, or name another device with --device".into());
-            return Err(dark(reasons.join("; ")));
-        }
-        reasons.iter().for_each(|reason| tracing::warn!("a display stays dark: {reason}"));
-        Ok(heads)
+        let propose = |&(name, mode): &(&str, ModeRequest)| {
+            let pipe = pipes.iter().find(|pipe| pipe.connector.name == name);
+            let pipe = pipe.ok_or_else(|| format!("no CRTC or no plane is left for {name}"))?;
+            let drawing = Drawing::Render(&formats);
+            let proposal = KmsProposal::new(&self.device, pipe.clone(), mode, drawing);
+            proposal.map(|proposal| Proposal::Kms(Box::new(proposal))).map_err(|error| chain(&error))
+        };
+        wishes.iter().map(propose).collect()
     }
-}
-
-fn chain(error: &LightError) -> String {
-    let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }
 
 impl Sources {
     /// Adds them to the event loop of `state`.
     pub(super) fn insert(self, state: &mut Compositor) -> Result<(), Error> {
-        let Self(Some(notifier)) = self else { return Ok(()) };
+        let Self(Some(notifier)) = self else { return nested::watch(state) };
         let source_error = |error: calloop::Error| Error::Source(error.to_string());
         let Backend::Kms(kms) = &mut state.backend else { return Ok(()) };
         kms.input = Some(Devices::open(&kms.session, &state.handle)?);
@@ -212,58 +394,24 @@ impl Sources {
             .handle
             .insert_source(notifier, |event, &mut (), state| match event {
                 SessionEvent::PauseSession => state.pause(),
-                SessionEvent::ActivateSession => state.resume(),
+                SessionEvent::ActivateSession => {
+                    state.resume();
+                    // Displays may have come and gone meanwhile.
+                    state.displays_changed();
+                }
             })
             .map_err(|error| source_error(error.error))?;
         state
             .handle
-            .insert_source(
-                Generic::new(fd, Interest::READ, Mode::Level),
-                |_, _, state| Ok(state.read_flips()),
-            )
+            .insert_source(Generic::new(fd, Interest::READ, Trigger::Level), |_, _, state| {
+                Ok(state.read_flips())
+            })
             .map_err(|error| source_error(error.error))?;
         Ok(())
     }
 }
 
 impl Compositor {
-    /// Lights every display, side by side from left to right.
-    pub(super) fn light_screens(&mut self, mode: ModeRequest) -> Result<(), start::Error> {
-        let heads = self.backend.heads(&self.renderer, mode)?;
-        let mut x = 0;
-        for head in heads {
-            let (width_mm, height_mm) = head.size_mm();
-            let millimetres = |value: u32| i32::try_from(value).unwrap_or(0);
-            let output = Output::new(
-                head.name().to_owned(),
-                PhysicalProperties {
-                    size: (millimetres(width_mm), millimetres(height_mm)).into(),
-                    subpixel: Subpixel::Unknown,
-                    make: "fencepost".into(),
-                    model: head.name().to_owned(),
-                },
-            );
-            let mode = head.mode();
-            output.change_current_state(
-                Some(mode),
-                Some(Transform::Normal),
-                Some(Scale::Integer(1)),
-                Some(Point::from((x, 0))),
-            );
-            output.set_preferred(mode);
-            // The global lives as long as the display does; outputs do not go yet.
-            output.create_global::<Self>(&self.display);
-            tracing::info!("{}: {}x{} at {} mHz", head.name(), mode.size.w, mode.size.h, mode.refresh);
-            let machine = FrameMachine::new(head.refresh());
-            let canvas = Canvas::new(mode.size, 1.0, Transform::Normal);
-            x += mode.size.w;
-            self.screens.push(Screen::new(output, machine, head, canvas));
-        }
-        self.shell.set_areas(self.screens.iter().map(Screen::area).collect());
-        self.resume();
-        Ok(())
-    }
-
     /// The session is another's: nothing is drawn, nothing committed, no input read.
     fn pause(&mut self) {
         tracing::info!("paused");
@@ -277,31 +425,41 @@ impl Compositor {
     }
 
     fn pause_screens(&mut self) {
-        for index in 0..self.screens.len() {
-            let action = self.screens.get_mut(index).and_then(|screen| {
+        for id in self.screens.ids() {
+            let action = self.screens.get_mut(id).and_then(|screen| {
                 screen.head.pause();
                 screen.machine.pause()
             });
-            self.act(index, action);
+            self.act(id, action);
         }
+        // Nobody sees anything now.
+        self.repace();
     }
 
     /// The session is ours: every output shows a full frame again.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if let Backend::Kms(kms) = &mut self.backend
             && let Some(input) = &mut kms.input
         {
             input.resume();
         }
-        for index in 0..self.screens.len() {
-            let action = self.screens.get_mut(index).and_then(|screen| {
+        for id in self.screens.ids() {
+            let action = self.screens.get_mut(id).filter(|screen| screen.powered).and_then(|screen| {
                 screen.head.resume();
                 screen.canvas.forget();
                 screen.machine.resume(trace::now())
             });
-            self.act(index, action);
+            self.act(id, action);
             // A frame that was in flight when the session was paused may never flip.
-            self.watch(index);
+            self.watch(id);
+        }
+    }
+
+    /// Hands over the flip events that there are, so that none is taken for a later one's.
+    pub(super) fn drain_flips(&mut self) {
+        if matches!(self.backend, Backend::Kms(_)) {
+            // A device that cannot be read says so to the event loop again.
+            let _continue = self.read_flips();
         }
     }
 
@@ -312,16 +470,16 @@ impl Compositor {
         let flips = match kms.device.flips() {
             Ok(flips) => flips,
             Err(error) => {
-                tracing::warn!("the displays are lost, their device cannot be read: {error}");
-                self.pause_screens();
+                tracing::warn!("the display device cannot be read: {error}");
+                self.display_device_gone();
                 return PostAction::Remove;
             }
         };
         for flip in flips {
-            for index in 0..self.screens.len() {
-                let flipped = self.screens.get_mut(index).and_then(|screen| screen.head.flipped(&flip));
+            for id in self.screens.ids() {
+                let flipped = self.screens.get_mut(id).and_then(|screen| screen.head.flipped(&flip));
                 if let Some(flipped) = flipped {
-                    self.flipped(index, flipped);
+                    self.flipped(id, flipped);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    os::fd::OwnedFd,
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
@@ -18,6 +19,7 @@ pub(super) struct Children {
     /// How the main client ended.
     ended: Option<ExitStatus>,
     others: Vec<Child>,
+    overlay: Option<Child>,
 }
 
 impl Children {
@@ -58,9 +60,30 @@ impl Children {
         }
     }
 
+    /// Starts the overlay with this end of a connection to us; its process.
+    pub(super) fn start_overlay(&mut self, connection: OwnedFd) -> io::Result<i32> {
+        let mut command = Command::new("/proc/self/exe");
+        // Any fd that a child is to inherit has to be without CLOEXEC for a while; its stdin is so by itself.
+        command.arg("overlay").env("WAYLAND_SOCKET", "0").stdin(connection);
+        let child = command.spawn()?;
+        let pid = Pid::from_child(&child).as_raw_nonzero().get();
+        self.overlay = Some(child);
+        Ok(pid)
+    }
+
+    /// Ends the overlay; whether there was one.
+    pub(super) fn end_overlay(&mut self) -> bool {
+        let Some(mut overlay) = self.overlay.take() else { return false };
+        // It may have ended by itself.
+        drop(overlay.kill());
+        self.others.push(overlay);
+        true
+    }
+
     /// Takes note of children that have ended; the status of the main one, if it is among them.
     pub(super) fn reap(&mut self) -> Option<ExitStatus> {
         self.others.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.overlay.take_if(|child| !matches!(child.try_wait(), Ok(None)));
         let status = self.main.as_mut()?.try_wait().unwrap_or_else(|error| {
             tracing::error!("could not wait for the client: {error}");
             None

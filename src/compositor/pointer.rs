@@ -33,6 +33,8 @@ pub(super) struct Pointer {
     status: CursorImageStatus,
     /// Where it was when an output was last told.
     position: Point<f64, Logical>,
+    /// It is on no window of ours, so it has no image.
+    pub(super) is_away: bool,
     icons: HashMap<(CursorIcon, u32), Option<Icon>>,
     damage: DamageBag<i32, Buffer>,
 }
@@ -43,6 +45,7 @@ impl Pointer {
             images,
             status: CursorImageStatus::default_named(),
             position: Point::default(),
+            is_away: false,
             icons: HashMap::new(),
             damage: DamageBag::default(),
         }
@@ -113,6 +116,11 @@ impl Pointer {
         reach
     }
 
+    /// The GPU context is lost: icons are uploaded anew.
+    pub(super) fn forget_textures(&mut self) {
+        self.icons.clear();
+    }
+
     /// A surface is gone; it may have been the image.
     pub(super) fn surface_gone(&mut self, surface: &WlSurface) {
         if matches!(&self.status, CursorImageStatus::Surface(image) if image == surface) {
@@ -128,17 +136,24 @@ impl Compositor {
         self.scene_changed();
     }
 
+    /// A parent compositor says whether it is its pointer, which is somewhere else.
+    pub(super) fn pointer_is_away(&mut self, away: bool) {
+        if std::mem::replace(&mut self.pointer.is_away, away) != away {
+            self.scene_changed();
+        }
+    }
+
     /// The pointer has moved: so has its image on the outputs that it was on or is on now.
     pub(crate) fn pointer_moved(&mut self, position: Point<f64, Logical>) {
         let before = self.pointer.reach();
         self.pointer.position = position;
         let reaches = [before, self.pointer.reach()];
-        for index in 0..self.screens.len() {
-            let Some(screen) = self.screens.get_mut(index) else { continue };
+        for id in self.screens.ids() {
+            let Some(screen) = self.screens.get_mut(id) else { continue };
             let area = screen.area();
             if reaches.iter().flatten().any(|reach| reach.overlaps(area)) {
                 let action = screen.machine.damaged(trace::now());
-                self.act(index, action);
+                self.act(id, action);
             }
         }
     }

@@ -13,7 +13,7 @@ use smithay::{
     wayland::shell::xdg::PopupSurface,
 };
 
-use super::Compositor;
+use super::{Compositor, backend::Backend};
 use crate::{
     input::Ours,
     shell::{Grab, Window, keys::Action, window::Edges},
@@ -78,11 +78,17 @@ impl Compositor {
         self.shell.window_of(&focus).map(|window| window.surface().clone())
     }
 
+    /// Whether there is such an action here: without a parent its key is the client's, which may have one.
+    pub(crate) fn has(&self, action: Action) -> bool {
+        action != Action::ToggleOnParent || matches!(self.backend, Backend::Nested(_))
+    }
+
     /// Carries out what a key combination asks for.
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
             Action::SwitchVt(vt) => self.backend.switch_vt(vt),
             Action::Terminal => self.children.start_terminal(),
+            Action::ToggleOverlay => self.toggle_overlay(),
             Action::NextWindow => {
                 let next = self.shell.lowest().map(|window| window.surface().clone());
                 self.focus(next.as_ref());
@@ -101,6 +107,11 @@ impl Compositor {
                     }
                     window.toplevel.send_pending_configure();
                 });
+            }
+            Action::ToggleOnParent => {
+                if let Backend::Nested(parent) = &self.backend {
+                    parent.borrow().toggle_fullscreen();
+                }
             }
             Action::Move(dx, dy) => self.on_focused(|window, _| {
                 if !window.is_filling() {

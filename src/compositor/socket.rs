@@ -1,8 +1,8 @@
-//! The Wayland socket, and the file descriptors that its clients cost.
+//! The Wayland socket, that of those who watch, and the file descriptors that its clients cost.
 //!
 //! Owns what happens when there are none left: new clients wait, those that there are notice nothing.
 
-use std::{cell::Cell, ffi::OsStr, os::unix::net::UnixStream, rc::Rc, time::Duration};
+use std::{cell::Cell, ffi::OsStr, os::unix::net::UnixStream, rc::Rc, sync::Arc, time::Duration};
 
 use calloop::{
     Interest, LoopHandle, Mode, PostAction,
@@ -11,12 +11,12 @@ use calloop::{
 };
 use rustix::{
     net::sockopt::socket_peercred,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Resource, Rlimit, geteuid, getrlimit, setrlimit},
 };
 use smithay::reexports::wayland_server::ListeningSocket;
 
 use super::{Compositor, Error, start::loop_error};
-use crate::wayland::ClientState;
+use crate::{protocol::SOCKET_SUFFIX, wayland::ClientState};
 
 /// How long no client is accepted after one could not be.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -30,14 +30,25 @@ pub(super) fn open(name: Option<&str>) -> Result<ListeningSocket, Error> {
     socket.map_err(|error| Error::Socket(error.to_string()))
 }
 
+/// Opens the socket of those who watch what the clients of `other` do.
+pub(super) fn open_debug(other: &ListeningSocket) -> Result<ListeningSocket, Error> {
+    let mut beside = name(other).to_owned();
+    beside.push(SOCKET_SUFFIX);
+    ListeningSocket::bind(beside).map_err(|error| Error::Socket(error.to_string()))
+}
+
 /// Accepts clients from now on.
-pub(super) fn listen(handle: &LoopHandle<'static, Compositor>, socket: ListeningSocket) -> Result<(), Error> {
+pub(super) fn listen(
+    handle: &LoopHandle<'static, Compositor>,
+    socket: ListeningSocket,
+    accept: fn(&mut Compositor, UnixStream),
+) -> Result<(), Error> {
     let token = Rc::new(Cell::new(None));
     let callback = {
         let token = Rc::clone(&token);
         move |_, socket: &mut NoIoDrop<ListeningSocket>, state: &mut Compositor| loop {
             match socket.accept() {
-                Ok(Some(stream)) => state.accept(stream),
+                Ok(Some(stream)) => accept(state, stream),
                 Ok(None) => return Ok(PostAction::Continue),
                 Err(error) => {
                     tracing::warn!("no client is accepted for {PAUSE:?}: {error}");
@@ -75,8 +86,26 @@ pub(super) fn raise_fd_limit() -> Rlimit {
 impl Compositor {
     /// Takes a new client's end of a connection.
     pub fn accept(&mut self, stream: UnixStream) {
+        #[cfg(feature = "guest")]
+        crate::wayland::broken::connected();
         let pid = socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-        match self.display.insert_client(stream, ClientState::new(pid)) {
+        self.insert(stream, pid, ClientState::new(pid));
+    }
+
+    /// As [`accept`](Self::accept), for a connection on which our user may look at what others do. Anybody else is let in
+    /// as a client like all.
+    pub fn accept_watcher(&mut self, stream: UnixStream) {
+        match socket_peercred(&stream) {
+            Ok(peer) if peer.uid == geteuid() => {
+                let pid = peer.pid.as_raw_nonzero().get();
+                self.insert(stream, pid, ClientState::trusted(pid));
+            }
+            Ok(_) | Err(_) => self.accept(stream),
+        }
+    }
+
+    pub(super) fn insert(&mut self, stream: UnixStream, pid: i32, client: Arc<ClientState>) {
+        match self.display.insert_client(stream, client) {
             Ok(_) => self.record.connected(pid),
             Err(error) => tracing::warn!("a client could not be accepted: {error}"),
         }

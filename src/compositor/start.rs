@@ -2,17 +2,13 @@
 
 use std::{
     ffi::OsString,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use calloop::{
-    EventLoop, Interest, LoopHandle, Mode, PostAction,
-    generic::{Generic, NoIoDrop},
-};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, generic::Generic};
 use smithay::{
     backend::{
         allocator::{Format, Fourcc, Modifier},
@@ -23,30 +19,35 @@ use smithay::{
 };
 
 use super::{
-    Compositor,
+    Compositor, acquire,
     backend::{self, Backend, Kind},
     children::Children,
+    config::{self, Config, ConfigError},
+    displays::Displays,
+    outputs::Screens,
     pointer::Pointer,
-    socket,
+    signals, socket,
 };
 use crate::{
     buffer::Releases,
     fence::timeline::SyncobjDevice,
+    input::Fingers,
     output::kms::modes::ModeRequest,
     render::{self, Renderer},
     shell::{
         Shell,
         cursor::{CursorImages, theme_from_environment},
     },
-    trace::Record,
+    surface::Acquire,
+    trace::{self, Record, Times, file::Header, stream::Stream},
     wayland::{
-        Globals,
+        self, Globals,
         dmabuf::{DmabufState, Feedback},
     },
 };
 
 #[cfg(feature = "guest")]
-use crate::wayland::BrokenRule;
+use crate::wayland::broken::{self, BrokenRule};
 
 /// The clock of presentation times: that of KMS flips.
 const CLOCK_MONOTONIC: u32 = rustix::time::ClockId::Monotonic as u32;
@@ -60,15 +61,43 @@ pub struct Options {
     /// The DRM device to show the picture on, as /dev/dri/cardN [default: the seat's primary one].
     #[arg(long, env = "FENCEPOST_DRM_DEVICE", value_name = "NODE")]
     pub device: Option<PathBuf>,
-    /// The mode of every output, as WIDTHxHEIGHT or WIDTHxHEIGHT@HZ [default: the preferred one].
+    /// The Wayland socket of the compositor to be a window of.
+    #[arg(long, env = "WAYLAND_DISPLAY", value_name = "SOCKET")]
+    pub parent: Option<PathBuf>,
+    /// The mode of every output, as WIDTHxHEIGHT or WIDTHxHEIGHT@HZ, with `custom:` before it if the display does not list
+    /// it [default: the preferred one].
     #[arg(long)]
     pub mode: Option<ModeRequest>,
+    /// How many virtual outputs there are with the headless backend, or windows with the nested one [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub outputs: Option<u8>,
+    /// The configuration file [default: fencepost/config.toml in $XDG_CONFIG_HOME or ~/.config, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The name of the Wayland socket [default: the first free wayland-N].
     #[arg(long)]
     pub socket: Option<String>,
-    /// Write the record of the run, per client, as JSON when it ends.
+    /// With the headless backend: no vblank comes by itself, each SIGUSR2 is one. A frame is latched as soon as it may be, and shown by
+    /// the next step. What changes no pixel is answered without one.
+    #[arg(long)]
+    pub step: bool,
+    /// Who waits for the clients' acquire fences.
+    #[arg(long, value_enum, default_value_t)]
+    pub acquire: Acquire,
+    /// Compose everything: no plane shows a client's buffer or the pointer by itself.
+    #[arg(long)]
+    pub no_planes: bool,
+    /// Write the record of the run, per client and per output, as JSON when it ends.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Write every hand-over of every buffer to this file while the compositor runs, as JSON lines (tests/TRACE.md); or, if
+    /// its name ends in .pftrace, at the end for ui.perfetto.dev. The newest are kept without it, too: SIGUSR1 has them written to the runtime directory.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Let `fencepost watch` look: open a second socket, whose name is that of the Wayland socket followed by "-debug", where
+    /// processes of this user can ask what all clients do.
+    #[arg(long)]
+    pub debug: bool,
     /// Write every picture that KMS has scanned out to a file or pipe, as tests want it: for each a header of the commit's
     /// number (8 bytes), width and height (4 bytes each), then XRGB8888 rows; all little-endian. Needs a writeback
     /// connector (vkms), and slows the compositor down to the reader's speed.
@@ -78,6 +107,10 @@ pub struct Options {
     #[cfg(feature = "guest")]
     #[arg(long, value_enum, hide = true)]
     pub break_rule: Option<BrokenRule>,
+    /// Break the rule that this file names, now and whenever a client connects.
+    #[cfg(feature = "guest")]
+    #[arg(long, value_name = "FILE", conflicts_with = "break_rule", hide = true)]
+    pub break_rules_of: Option<PathBuf>,
     /// A client to run; the compositor ends when it does.
     #[arg(last = true, value_name = "CLIENT")]
     pub client: Vec<OsString>,
@@ -86,6 +119,9 @@ pub struct Options {
 /// Why the compositor could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A mistake in the configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No output.
     #[error(transparent)]
     Backend(#[from] backend::Error),
@@ -110,9 +146,20 @@ pub enum Error {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The trace cannot be written.
+    #[error("could not write the trace to {path}: {error}")]
+    Trace {
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// Something that the system never refuses, refused.
     #[error("could not set up the event loop: {0}")]
     Loop(String),
+    /// It had started, and could not go on.
+    #[error("ended, because {0}")]
+    Ended(String),
 }
 
 pub(super) fn loop_error(error: impl std::fmt::Display) -> Error {
@@ -131,21 +178,30 @@ pub struct Running {
 /// Runs the compositor until it is told to end.
 ///
 /// # Errors
-/// Whatever keeps it from starting; nothing after that.
+/// Whatever keeps it from starting; after that, [`Error::Ended`].
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
     let inherited = socket::raise_fd_limit();
-    let mut running = Running::start(options)?;
-    watch_signals(&running.state.handle)?;
+    let mut options = options.clone();
+    options.config = options.config.or_else(config::default_path);
+    let mut running = Running::start(&options)?;
+    signals::watch(&running.state.handle)?;
+    trace::dump::on_panic();
     // Last: whoever finds the socket finds a compositor that is ready.
     let socket = socket::open(options.socket.as_deref())?;
+    let debug = options.debug.then(|| socket::open_debug(&socket)).transpose()?;
     tracing::info!("listening on {}", socket::name(&socket).display());
     running.state.children.inherit(socket::name(&socket), inherited);
-    socket::listen(&running.state.handle, socket)?;
+    socket::listen(&running.state.handle, socket, Compositor::accept)?;
+    if let Some(socket) = debug {
+        socket::listen(&running.state.handle, socket, Compositor::accept_watcher)?;
+    }
     running.start_client(&options.client)?;
     let ended = running.event_loop.run(None, &mut running.state, Compositor::turn).map_err(loop_error);
     // Also when the loop has failed: release points are owed whatever happens.
+    let failure = running.state.failure.take();
     let code = running.end();
-    ended.map(|()| code)
+    ended?;
+    failure.map_or(Ok(code), |why| Err(Error::Ended(why)))
 }
 
 impl Running {
@@ -187,25 +243,38 @@ impl Running {
 }
 
 fn start(options: &Options) -> Result<Running, Error> {
+    let config = match &options.config {
+        Some(file) => Config::read(file)?,
+        None => Config::default(),
+    };
+    start_trace(options)?;
     let event_loop = EventLoop::<Compositor>::try_new().map_err(loop_error)?;
     let handle = event_loop.handle();
     let display = Display::<Compositor>::new().map_err(loop_error)?;
     let display_handle = display.handle();
 
-    let (backend, sources) = Backend::open(options.backend, options.device.as_deref())?;
-    let renderer = backend.renderer()?;
+    let (backend, sources) = Backend::open(
+        options.backend,
+        options.device.as_deref(),
+        options.parent.as_deref(),
+        options.outputs.unwrap_or(1),
+        options.mode.unwrap_or_default(),
+    )?;
+    let default_mode = backend.default_mode(options.mode.unwrap_or_default());
+    let mut renderer = backend.renderer()?;
+    let acquire = acquire::Rule::new(options.acquire, &mut renderer);
     let dmabuf = announce_dmabuf(&display_handle, &renderer)?;
     let syncobj = find_syncobj(backend.device_fd());
-    #[cfg_attr(not(feature = "guest"), expect(unused_mut, reason = "only tests break rules"))]
-    let (mut globals, mut seat) =
+    syncobj.iter().for_each(|device| backend.synchronise_on(device));
+    #[cfg(feature = "guest")]
+    {
+        broken::set(options.break_rule);
+        options.break_rules_of.iter().for_each(|file| broken::follow(file));
+    }
+    let (globals, mut seat) =
         Globals::new(&display_handle, &backend.seat_name(), CLOCK_MONOTONIC, syncobj, dmabuf);
     seat.add_keyboard(XkbConfig::default(), 400, 25).map_err(|error| Error::Keyboard(error.to_string()))?;
     seat.add_pointer();
-
-    #[cfg(feature = "guest")]
-    {
-        globals.broken = options.break_rule;
-    }
 
     let mut state = Compositor {
         stop: event_loop.get_signal(),
@@ -214,21 +283,47 @@ fn start(options: &Options) -> Result<Running, Error> {
         display: display_handle,
         globals,
         seat,
+        fingers: Fingers::default(),
         shell: Shell::default(),
         pointer: Pointer::new(load_cursors()),
         renderer,
+        acquire,
         backend,
-        screens: Vec::new(),
+        screens: Screens::default(),
+        displays: Displays::new(config, default_mode).with(options.no_planes, options.step),
+        pacing: Default::default(),
         releases: Releases::default(),
         record: Record::default(),
+        failure: None,
     };
+    wayland::debug::create_global(&state.display);
     dispatch_clients(&state.handle, display)?;
     sources.insert(&mut state)?;
-    state.light_screens(options.mode.unwrap_or_default())?;
+    state.watch_devices();
+    state.watch_for_sleep();
+    state.light_screens()?;
     if let Some(path) = &options.writeback {
         state.write_back_to(path)?;
     }
     Ok(Running { event_loop, state, record: options.record.clone() })
+}
+
+/// Fences are watched for the record and for a trace that is written; the newest events are kept in any case.
+fn start_trace(options: &Options) -> Result<(), Error> {
+    let acquire = options.acquire.name();
+    let times = match (&options.trace, &options.record) {
+        (Some(_), _) => Times::All,
+        (None, Some(_)) => Times::Releases,
+        (None, None) => Times::Unwanted,
+    };
+    let header = Header::new(&acquire, true, "asked for with --trace");
+    let open = |path: &PathBuf| {
+        let opened = Stream::open(path, &header);
+        opened.map_err(|error| Error::Trace { path: path.display().to_string(), error })
+    };
+    let stream = options.trace.as_ref().map(open).transpose()?;
+    trace::tracer::start(&acquire, times, stream);
+    Ok(())
 }
 
 /// Offers linux-dmabuf, if there is a device that clients can allocate on.
@@ -261,7 +356,7 @@ fn load_cursors() -> CursorImages {
 
 /// The device for clients' timelines: any will do, so the one that shows the picture comes first, then every render
 /// node. Without one, explicit sync is not offered, and clients fall back to implicit.
-fn find_syncobj(preferred: Option<std::os::fd::OwnedFd>) -> Option<SyncobjDevice> {
+pub(super) fn find_syncobj(preferred: Option<std::os::fd::OwnedFd>) -> Option<SyncobjDevice> {
     SyncobjDevice::find(preferred)
         .inspect_err(|error| tracing::warn!("linux-drm-syncobj is not offered: {error}"))
         .ok()
@@ -283,49 +378,6 @@ fn dispatch_clients(
     handle.insert_source(source, dispatch).map(drop).map_err(loop_error)
 }
 
-/// SIGINT and SIGTERM end the compositor, SIGCHLD says that a child has ended.
-///
-/// Through a handler that writes to a socket, not a signalfd: that would need the signals blocked, and children would
-/// inherit the block.
-fn watch_signals(handle: &LoopHandle<'static, Compositor>) -> Result<(), Error> {
-    let (reader, writer) = UnixStream::pair().map_err(loop_error)?;
-    reader.set_nonblocking(true).map_err(loop_error)?;
-    for signal in [SIGINT, SIGTERM] {
-        let writer = writer.try_clone().map_err(loop_error)?;
-        signal_hook::low_level::pipe::register(signal, writer).map_err(loop_error)?;
-    }
-    let on_end = |_, stream: &mut NoIoDrop<UnixStream>, state: &mut Compositor| {
-        drain(stream);
-        tracing::info!("asked to end by a signal");
-        state.stop.stop();
-        Ok(PostAction::Continue)
-    };
-    handle.insert_source(Generic::new(reader, Interest::READ, Mode::Level), on_end).map_err(loop_error)?;
-
-    let (reader, writer) = UnixStream::pair().map_err(loop_error)?;
-    reader.set_nonblocking(true).map_err(loop_error)?;
-    signal_hook::low_level::pipe::register(SIGCHLD, writer).map_err(loop_error)?;
-    let on_child = |_, stream: &mut NoIoDrop<UnixStream>, state: &mut Compositor| {
-        drain(stream);
-        if let Some(status) = state.children.reap() {
-            tracing::info!("the client has ended: {status}");
-            state.stop.stop();
-        }
-        Ok(PostAction::Continue)
-    };
-    handle
-        .insert_source(Generic::new(reader, Interest::READ, Mode::Level), on_child)
-        .map(drop)
-        .map_err(loop_error)
-}
-
-/// Empties a signal's socket: how many bytes there are says nothing.
-fn drain(stream: &UnixStream) {
-    let mut stream = stream;
-    let mut bytes = [0; 64];
-    while std::io::Read::read(&mut stream, &mut bytes).is_ok_and(|read| read > 0) {}
-}
-
 impl Compositor {
     /// The end: every release point signalled, every client told, the screen given back.
     fn end(mut self, record: Option<&Path>) -> ExitCode {
@@ -333,6 +385,10 @@ impl Compositor {
         self.children.end();
         if let Err(error) = self.display.flush_clients() {
             tracing::debug!("a client could not be sent its last events: {error}");
+        }
+        let traced = trace::tracer::end();
+        if let Err(error) = &traced {
+            tracing::error!("could not write the trace: {error}");
         }
         if let Some(path) = record {
             let written = self
@@ -345,6 +401,6 @@ impl Compositor {
                 return ExitCode::FAILURE;
             }
         }
-        self.children.exit_code()
+        if traced.is_err() { ExitCode::FAILURE } else { self.children.exit_code() }
     }
 }

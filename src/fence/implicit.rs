@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::Fence;
 use super::roles::AcquireFence;
+use super::scarce::{self, Use};
 use super::sync_file::{SyncFile, SyncFileError};
 use crate::sys::dma_buf::{self, Access};
 
@@ -28,6 +30,9 @@ pub enum ImplicitError {
     /// Out of memory or file descriptors.
     #[error("Could not merge the implicit fences of a buffer's planes")]
     Merge(#[source] SyncFileError),
+    /// Few file descriptors are left.
+    #[error("The last file descriptors are kept for frames and buffers")]
+    Scarce,
     /// Out of file descriptors.
     #[error("Could not duplicate the file descriptor of a dma-buf")]
     Duplicate(#[source] io::Error),
@@ -58,11 +63,12 @@ impl Planes {
     /// one wait for each dma-buf, that later writers extend.
     ///
     /// # Errors
-    /// [`ImplicitError::Export`], [`ImplicitError::Merge`].
+    /// [`ImplicitError::Export`], [`ImplicitError::Merge`], [`ImplicitError::Scarce`].
     pub fn writers(&self) -> Result<Vec<AcquireFence>, ImplicitError> {
         let mut fences = Vec::new();
         for plane in &self.0 {
             match dma_buf::export_sync_file(plane.as_fd(), Access::Read) {
+                Ok(fd) if scarce::is_kept(&fd, Use::Wait) => return Err(ImplicitError::Scarce),
                 Ok(fd) => fences.push(SyncFile::from_kernel(fd)),
                 Err(error) if error.raw_os_error() == Some(Errno::NOTTY.raw_os_error()) => {
                     return Ok(self.polled());
@@ -89,6 +95,36 @@ impl Planes {
                 .map_err(ImplicitError::Import)?;
         }
         Ok(())
+    }
+
+    /// Makes everyone later wait for `writer`.
+    ///
+    /// # Errors
+    /// [`ImplicitError::Import`]; some of the planes may have got it, and the others not.
+    pub fn add_writer(&self, writer: &SyncFile) -> Result<(), ImplicitError> {
+        for plane in &self.0 {
+            dma_buf::import_sync_file(plane.as_fd(), Access::Write, writer.as_fd())
+                .map_err(ImplicitError::Import)?;
+        }
+        Ok(())
+    }
+
+    /// Whether every reader and writer that there is at this moment is done.
+    ///
+    /// # Errors
+    /// [`ImplicitError::Export`].
+    pub fn is_idle(&self) -> Result<bool, ImplicitError> {
+        Ok(self.users()?.iter().all(|users| users.status().is_done()))
+    }
+
+    /// What ends every use that there is at this moment, reading or writing: a fence for each dma-buf.
+    ///
+    /// # Errors
+    /// [`ImplicitError::Export`].
+    pub fn users(&self) -> Result<Vec<SyncFile>, ImplicitError> {
+        let users = |plane: &Arc<OwnedFd>| dma_buf::export_sync_file(plane.as_fd(), Access::ReadWrite);
+        let users = self.0.iter().map(|plane| Ok(SyncFile::from_kernel(users(plane)?)));
+        users.collect::<io::Result<_>>().map_err(ImplicitError::Export)
     }
 }
 

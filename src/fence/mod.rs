@@ -10,6 +10,7 @@
 pub mod implicit;
 pub mod release;
 pub mod roles;
+pub mod scarce;
 pub mod sync_file;
 pub mod timeline;
 pub mod wait;
@@ -19,6 +20,12 @@ pub trait Fence {
     /// Looks, without blocking. A fence that cannot be looked at is not ready: it reads as
     /// [`Status::Pending`] or [`Status::Unmaterialised`], never as done.
     fn status(&self) -> Status;
+
+    /// Whether it is known to be done already. A fence that remembers answers without a system call, and "no" then only
+    /// says that nobody has seen it done.
+    fn is_known_done(&self) -> bool {
+        self.status().is_done()
+    }
 }
 
 /// How far a fence has come.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::sync_file::{SyncFile, SyncFileError};
+use super::sync_file::SyncFile;
 use super::timeline::{Point, TimelineError};
 use super::{Fence, Status};
 
@@ -68,12 +68,14 @@ impl Fence for AcquireFence {
 pub struct RenderFence(SyncFile);
 
 impl RenderFence {
-    /// Takes what the renderer exported.
-    ///
-    /// # Errors
-    /// [`SyncFileError::NotASyncFile`].
-    pub fn from_fd(fd: OwnedFd) -> Result<Self, SyncFileError> {
-        SyncFile::from_fd(fd).map(Self)
+    /// Takes what the renderer exported, without a look: `EGL_ANDROID_native_fence_sync` says what it is.
+    pub fn from_egl(fd: OwnedFd) -> Self {
+        Self(SyncFile::from_kernel(fd))
+    }
+
+    /// KMS has flipped to the frame that it held until this fence had signalled.
+    pub fn flipped(&self) {
+        self.0.passed();
     }
 
     /// For the releases: the sampled buffers are in use until this has signalled.

@@ -2,18 +2,25 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use tracing::error;
 
 use super::{Fence, Status};
 use crate::sys;
 
-/// A sync_file. Cloning shares the fd.
+/// A sync_file. Cloning shares the fd, and what is known of the fence.
 #[derive(Debug, Clone)]
-pub struct SyncFile(Arc<OwnedFd>);
+pub struct SyncFile(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    fd: OwnedFd,
+    /// How it ended. A fence that is done stays done, so this is asked for once.
+    done: OnceLock<Status>,
+}
 
 /// What can go wrong with a sync_file.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +51,7 @@ impl SyncFile {
 
     /// Takes an fd that the kernel has just returned as a sync_file, so without a look.
     pub fn from_kernel(fd: OwnedFd) -> Self {
-        Self(Arc::new(fd))
+        Self(Arc::new(Inner { fd, done: OnceLock::new() }))
     }
 
     /// A sync_file that signals when both have.
@@ -74,14 +81,48 @@ impl SyncFile {
         sys::sync_file::info(self.as_fd()).map_err(SyncFileError::Info)
     }
 
+    /// For people: which fences these are and how far they have come, as "virtio_gpu controlq 12:345 pending"; the name
+    /// of a single fence ends with its context and sequence number.
+    ///
+    /// # Errors
+    /// [`SyncFileError::Info`].
+    pub fn describe(&self) -> Result<String, SyncFileError> {
+        let info = self.info()?;
+        let state = |status: i32| match status {
+            0 => "pending".to_owned(),
+            1 => "signalled".to_owned(),
+            errno => format!("ended with error {errno}"),
+        };
+        let fences = info
+            .fences
+            .iter()
+            .map(|fence| format!("{} {} {}", fence.driver, fence.timeline, state(fence.status)));
+        let fences = fences.collect::<Vec<_>>().join(", ");
+        Ok(if fences.is_empty() {
+            format!("{} {}", info.name, state(info.status))
+        } else {
+            format!("{}: {fences}", info.name)
+        })
+    }
+
     /// When the last of its fences signalled (CLOCK_MONOTONIC, ns); `None` while one is pending.
     ///
     /// # Errors
     /// [`SyncFileError::Info`].
     pub fn signalled_at_ns(&self) -> Result<Option<u64>, SyncFileError> {
+        if !self.polls_signalled() {
+            return Ok(None);
+        }
         let info = self.info()?;
         let last = info.fences.iter().map(|fence| fence.timestamp_ns).max();
         Ok(if info.status == 0 { None } else { last })
+    }
+
+    /// The error of a fence inside, if one ended with one. A point's fence comes in a chain, which does not tell it itself.
+    pub fn error(&self) -> Option<i32> {
+        let info =
+            self.info().inspect_err(|error| error!(%error, "a sync_file does not tell its errors")).ok()?;
+        info.fences.iter().map(|fence| fence.status).find(|status| *status < 0)
     }
 
     /// Tells the fence's driver when we need it (CLOCK_MONOTONIC, ns). A hint that nothing depends on.
@@ -98,7 +139,7 @@ impl SyncFile {
     /// # Errors
     /// Those of poll(2).
     pub fn wait(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.0.fd, PollFlags::IN)];
         Ok(retry_on_intr(|| poll(&mut fds, None)).map(drop)?)
     }
 
@@ -107,27 +148,61 @@ impl SyncFile {
     /// # Errors
     /// Those of dup(2).
     pub fn dup(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
+        self.0.fd.try_clone()
+    }
+
+    /// Whether it has signalled, with or without an error. FILE_INFO says more, but names the fence, and that crashes the
+    /// kernel for a CRTC's out-fence that signals meanwhile: `fence_to_crtc` trusts the fence's ops, which go with the
+    /// signal (seen on Linux 7.2). So a fence is asked for more only once it has signalled.
+    fn polls_signalled(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0.fd, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())));
+        ready.is_ok_and(|ready| ready > 0)
+    }
+
+    /// Takes note that the fence has signalled: the kernel has done what it made wait for it.
+    pub(super) fn passed(&self) {
+        self.0.done.get_or_init(|| Status::Signalled);
+    }
+
+    /// To tell later whether another is this very one, without keeping its fd open.
+    pub(super) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Whether it is the one that `other` was made of.
+    pub(super) fn is(&self, other: &Weak<Inner>) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0), other.as_ptr())
     }
 }
 
 impl AsFd for SyncFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0.fd.as_fd()
     }
 }
 
 impl Fence for SyncFile {
     fn status(&self) -> Status {
+        if let Some(done) = self.0.done.get() {
+            return *done;
+        }
+        if !self.polls_signalled() {
+            return Status::Pending;
+        }
         match sys::sync_file::status(self.as_fd()) {
             Ok(0) => Status::Pending,
-            Ok(errno) if errno < 0 => Status::Failed(errno),
-            Ok(_) => Status::Signalled,
+            Ok(errno) if errno < 0 => *self.0.done.get_or_init(|| Status::Failed(errno)),
+            Ok(_) => *self.0.done.get_or_init(|| Status::Signalled),
             Err(error) => {
                 error!(%error, "a sync_file does not tell its status; it counts as pending");
                 Status::Pending
             }
         }
+    }
+
+    fn is_known_done(&self) -> bool {
+        self.0.done.get().is_some()
     }
 }
 
@@ -147,6 +222,16 @@ mod tests {
     #[test]
     fn what_cannot_be_looked_at_is_pending() {
         assert_eq!(SyncFile::from_kernel(pipe()).status(), Status::Pending);
+    }
+
+    #[test]
+    fn what_was_seen_done_is_not_asked_again() {
+        // The kernel would answer ENOTTY, which reads as pending.
+        let fence = SyncFile::from_kernel(pipe());
+        assert!(!fence.is_known_done());
+        fence.clone().passed();
+        assert!(fence.is_known_done());
+        assert_eq!(fence.status(), Status::Signalled);
     }
 
     #[test]

@@ -13,16 +13,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use tracing::error;
 
-use super::sync_file::SyncFile;
+use super::scarce::{self, Use};
+use super::sync_file::{self, SyncFile};
 use super::{Fence, Status};
+use crate::sys::drm_master;
 use crate::sys::syncobj::{self, Handle, WaitFlags};
 
 pub use crate::sys::syncobj::Until;
@@ -58,6 +60,9 @@ pub enum TimelineError {
     /// A fence imported at 0 would replace the timeline.
     #[error("Could not import a sync_file at point 0")]
     PointZero,
+    /// Few file descriptors are left.
+    #[error("Could not create an eventfd: the last file descriptors are kept for frames and buffers")]
+    Scarce,
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> TimelineError {
@@ -73,7 +78,16 @@ struct Device {
     fd: OwnedFd,
     /// The binary syncobj that every crossing between a point and a sync_file goes through: the kernel has
     /// no other way that also flattens fence chains. It keeps the last fence alive, which costs nothing.
-    scratch: Mutex<Handle>,
+    scratch: Mutex<Scratch>,
+    /// The kernel has said `ENODEV`, which it does not take back.
+    gone: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Scratch {
+    handle: Handle,
+    /// The sync_file whose fence it holds, if it was one: a pass that releases many buffers is imported once.
+    holds: Weak<sync_file::Inner>,
 }
 
 impl SyncobjDevice {
@@ -83,7 +97,11 @@ impl SyncobjDevice {
     /// [`TimelineError::Open`], [`TimelineError::Unsupported`].
     pub fn open(path: &Path) -> Result<Self, TimelineError> {
         let fd = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        Self::from_fd(fd.map_err(|error| TimelineError::Open(error.into()))?)
+        let fd = fd.map_err(|error| TimelineError::Open(error.into()))?;
+        // Whoever opens a primary node first is made its master, and would keep a display server out. Where we are not,
+        // there is nothing to give up.
+        let _not_master = drm_master::give_up(fd.as_fd());
+        Self::from_fd(fd)
     }
 
     /// Takes a device and tries everything this module will ask of it.
@@ -102,33 +120,54 @@ impl SyncobjDevice {
         if !syncobj::has_eventfd(fd.as_fd()) {
             return Err(TimelineError::Unsupported { what: "DRM_IOCTL_SYNCOBJ_EVENTFD", source: None });
         }
-        let scratch = syncobj::create(fd.as_fd()).map_err(unsupported("syncobjs"))?;
-        let device = Self(Arc::new(Device { fd, scratch: Mutex::new(scratch) }));
+        let handle = syncobj::create(fd.as_fd()).map_err(unsupported("syncobjs"))?;
+        let scratch = Scratch { handle, holds: Weak::new() };
+        let (scratch, gone) = (Mutex::new(scratch), AtomicBool::new(false));
+        let device = Self(Arc::new(Device { fd, scratch, gone }));
         device.check_eventfd()?;
         Ok(device)
     }
 
-    /// The first device that will do: of `given`, then of the render nodes there are.
+    /// The first device that will do: of `given`, then of the render nodes there are, then of the primary nodes, which a
+    /// device without a renderer has alone. Each is tried, none is believed.
     ///
     /// # Errors
     /// What the last candidate lacked.
     pub fn find(given: impl IntoIterator<Item = OwnedFd>) -> Result<Self, TimelineError> {
+        // DRM hands out minors 128 to 191 to render nodes, 0 to 63 to primary ones.
+        let render = (128..192).map(|minor| format!("/dev/dri/renderD{minor}"));
+        let primary = (0..64).map(|minor| format!("/dev/dri/card{minor}"));
+        let nodes = render.chain(primary).map(|path| Self::open(Path::new(&path)));
         let mut last = None;
-        for fd in given {
-            match Self::from_fd(fd) {
-                Ok(device) => return Ok(device),
-                Err(error) => last = Some(error),
-            }
-        }
-        // DRM hands out minors 128 to 191 to render nodes.
-        for minor in 128..192 {
-            match Self::open(Path::new(&format!("/dev/dri/renderD{minor}"))) {
+        for tried in given.into_iter().map(Self::from_fd).chain(nodes) {
+            match tried {
                 Ok(device) => return Ok(device),
                 Err(TimelineError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| TimelineError::Open(Errno::NOENT.into())))
+    }
+
+    /// Whether the device has been taken away, as far as anybody has noticed: none of its timelines can be waited for or
+    /// signalled any more.
+    pub fn is_gone(&self) -> bool {
+        self.0.gone.load(Ordering::Relaxed)
+    }
+
+    /// As [`Self::is_gone`], after asking the kernel.
+    pub fn look(&self) -> bool {
+        // What it can is of no interest here; that it does not answer is.
+        let _capabilities = self.heard(syncobj::capabilities(self.fd()));
+        self.is_gone()
+    }
+
+    /// Takes note of an answer of the kernel's.
+    fn heard<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        if answer.as_ref().is_err_and(|error| is(error, Errno::NODEV)) {
+            self.0.gone.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// Before 6.6.19 and in 6.7 the eventfd of a point that a later one has overtaken never fires.
@@ -147,16 +186,32 @@ impl SyncobjDevice {
         self.0.fd.as_fd()
     }
 
-    /// Runs `f` with the scratch syncobj to itself.
-    fn with_scratch<R>(&self, f: impl FnOnce(BorrowedFd<'_>, Handle) -> R) -> R {
-        let scratch = self.0.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        f(self.fd(), *scratch)
+    /// Runs `f` with the scratch syncobj to itself, and whatever is in it.
+    fn with_scratch<R>(&self, f: impl FnOnce(BorrowedFd<'_>, Handle) -> io::Result<R>) -> io::Result<R> {
+        let mut scratch = self.0.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        scratch.holds = Weak::new();
+        self.heard(f(self.fd(), scratch.handle))
+    }
+
+    /// As [`Self::with_scratch`], with the fence of a sync_file in it.
+    fn with_fence<R>(
+        &self,
+        fence: &SyncFile,
+        f: impl FnOnce(BorrowedFd<'_>, Handle) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut scratch = self.0.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if !fence.is(&scratch.holds) {
+            scratch.holds = Weak::new();
+            self.heard(syncobj::import_sync_file(self.fd(), scratch.handle, fence.as_fd()))?;
+            scratch.holds = fence.downgrade();
+        }
+        self.heard(f(self.fd(), scratch.handle))
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let scratch = *self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let scratch = self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner).handle;
         destroy(self.fd.as_fd(), scratch);
     }
 }
@@ -194,7 +249,7 @@ impl Timeline {
     /// # Errors
     /// [`TimelineError::NotASyncobj`] for every other kind of fd, [`TimelineError::Kernel`].
     pub fn import(device: &SyncobjDevice, fd: BorrowedFd<'_>) -> Result<Self, TimelineError> {
-        let handle = syncobj::fd_to_handle(device.fd(), fd).map_err(|source| {
+        let handle = device.heard(syncobj::fd_to_handle(device.fd(), fd)).map_err(|source| {
             if is(&source, Errno::INVAL) {
                 TimelineError::NotASyncobj(source)
             } else {
@@ -219,6 +274,11 @@ impl Timeline {
     /// The point at `value`.
     pub fn point(&self, value: u64) -> Point {
         Point { timeline: self.clone(), value }
+    }
+
+    /// A number for people to know it by, among the timelines of its device.
+    pub fn number(&self) -> u32 {
+        self.0.handle
     }
 
     /// Eventfds on this timeline that the kernel holds and that have not fired. They cannot be cancelled, so
@@ -298,10 +358,9 @@ impl Point {
         if self.value == 0 {
             return Err(TimelineError::PointZero);
         }
-        let result = self.timeline.0.device.with_scratch(|fd, scratch| {
-            syncobj::import_sync_file(fd, scratch, fence.as_fd())?;
-            syncobj::transfer(fd, (scratch, 0), self.raw(), false)
-        });
+        let device = &self.timeline.0.device;
+        let result =
+            device.with_fence(fence, |fd, scratch| syncobj::transfer(fd, (scratch, 0), self.raw(), false));
         result.map_err(kernel("import a sync_file at a point"))
     }
 
@@ -311,7 +370,30 @@ impl Point {
     /// [`TimelineError::Kernel`].
     pub fn signal(&self) -> Result<(), TimelineError> {
         let (handle, value) = self.raw();
-        syncobj::timeline_signal(self.timeline.0.device.fd(), handle, value).map_err(kernel("signal a point"))
+        let device = &self.timeline.0.device;
+        device
+            .heard(syncobj::timeline_signal(device.fd(), &[handle], &[value]))
+            .map_err(kernel("signal a point"))
+    }
+
+    /// Signals all of `points` now: in one system call where they are on one device.
+    ///
+    /// # Errors
+    /// [`TimelineError::Kernel`]; some of the points may have been signalled, and may be signalled again.
+    pub fn signal_all<'a>(points: impl IntoIterator<Item = &'a Self>) -> Result<(), TimelineError> {
+        let mut points = points.into_iter().peekable();
+        while let Some(first) = points.next() {
+            let device = &first.timeline.0.device;
+            let (mut handles, mut values) = (vec![first.timeline.0.handle], vec![first.value]);
+            while let Some(next) = points.next_if(|next| Arc::ptr_eq(&device.0, &next.timeline.0.device.0)) {
+                handles.push(next.timeline.0.handle);
+                values.push(next.value);
+            }
+            device
+                .heard(syncobj::timeline_signal(device.fd(), &handles, &values))
+                .map_err(kernel("signal points"))?;
+        }
+        Ok(())
     }
 
     /// A non-blocking eventfd that becomes readable, once, when the point has come that far.
@@ -324,8 +406,14 @@ impl Point {
     pub fn eventfd(&self, until: Until) -> Result<OwnedFd, TimelineError> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| kernel("create an eventfd")(error.into()))?;
+        // Before the kernel knows of it: a registration cannot be taken back.
+        if scarce::is_kept(&fd, Use::Wait) {
+            return Err(TimelineError::Scarce);
+        }
         let (handle, value) = self.raw();
-        syncobj::eventfd(self.timeline.0.device.fd(), handle, value, until, fd.as_fd())
+        let device = &self.timeline.0.device;
+        device
+            .heard(syncobj::eventfd(device.fd(), handle, value, until, fd.as_fd()))
             .map_err(kernel("register an eventfd with a point"))?;
         self.timeline.0.eventfds.fetch_add(1, Ordering::Relaxed);
         Ok(fd)
@@ -338,7 +426,8 @@ impl Point {
     /// `Ok(false)` if not there yet.
     fn reached(&self, flags: WaitFlags) -> io::Result<bool> {
         let (handle, value) = self.raw();
-        match syncobj::timeline_wait(self.timeline.0.device.fd(), &[handle], &[value], 0, flags) {
+        let device = &self.timeline.0.device;
+        match device.heard(syncobj::timeline_wait(device.fd(), &[handle], &[value], 0, flags)) {
             Ok(_) => Ok(true),
             Err(error) if is(&error, Errno::TIME) => Ok(false),
             Err(error) => Err(error),
@@ -360,6 +449,9 @@ impl Fence for Point {
             Ok(if materialised { Status::Pending } else { Status::Unmaterialised })
         });
         status.unwrap_or_else(|error| {
+            if self.timeline.0.device.is_gone() {
+                return Status::Unmaterialised;
+            }
             error!(%error, point = self.value, "a point does not tell its status; it counts as unmaterialised");
             Status::Unmaterialised
         })

@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
 
 use super::roles::AcquireFence;
+use super::scarce::{self, Use};
 use super::sync_file::SyncFile;
 use super::timeline::{Point, TimelineError, Until};
 use super::{Fence, Status};
@@ -41,6 +42,15 @@ impl std::fmt::Debug for WaitToken {
     }
 }
 
+impl WaitToken {
+    /// Lets the wait go on by itself; nothing cancels it any more.
+    pub fn detach(mut self) {
+        for registration in &mut self.0 {
+            drop(registration.0.take());
+        }
+    }
+}
+
 /// A source in the event loop, removed when this is dropped.
 struct Registration(Option<Box<dyn FnOnce()>>);
 
@@ -63,13 +73,14 @@ enum Subject {
 impl Subject {
     /// An fd that polls readable when the wait is over, and that nobody else has in an epoll set.
     fn fd(&self) -> Result<OwnedFd, SetupError> {
-        match self {
-            Self::Point(point, until) => Ok(point.eventfd(*until)?),
-            Self::Fence(AcquireFence::Point(point)) => Ok(point.eventfd(Until::Signalled)?),
-            Self::Fence(AcquireFence::SyncFile(sync_file)) => Ok(sync_file.dup()?),
-            Self::Fence(AcquireFence::DmaBufPoll(fd)) => Ok(fd.try_clone()?),
-            Self::Nothing => Ok(eventfd(1, EventfdFlags::CLOEXEC).map_err(io::Error::from)?),
-        }
+        let fd = match self {
+            Self::Point(point, until) => return Ok(point.eventfd(*until)?),
+            Self::Fence(AcquireFence::Point(point)) => return Ok(point.eventfd(Until::Signalled)?),
+            Self::Fence(AcquireFence::SyncFile(sync_file)) => sync_file.dup()?,
+            Self::Fence(AcquireFence::DmaBufPoll(fd)) => fd.try_clone()?,
+            Self::Nothing => eventfd(1, EventfdFlags::CLOEXEC).map_err(io::Error::from)?,
+        };
+        if scarce::is_kept(&fd, Use::Wait) { Err(SetupError::Scarce) } else { Ok(fd) }
     }
 
     /// Whether its fd says for ever what it says once. A dma-buf may get another writer, a timeline be reset by its client.
@@ -101,6 +112,8 @@ enum SetupError {
     Timeline(#[from] TimelineError),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("The last file descriptors are kept for frames and buffers")]
+    Scarce,
 }
 
 /// Calls `done` once, from the event loop, when `fence` is done. Check [`Fence::status`] before: a fence that

@@ -1,22 +1,25 @@
 //! From input events to the seat and the shell.
 //!
-//! Owns the paths of keys and the pointer: what is ours, what is a client's, and which client's. Only [`handle`] knows
+//! Owns the paths of keys, pointer and fingers: what is ours, what is a client's, and which client's. Only [`handle`] knows
 //! smithay's input backends; libinput and a parent compositor would feed it alike. What a key combination means is
 //! [`crate::shell::keys`].
 
 mod grab;
 pub mod libinput;
+pub mod touch;
 
 pub use grab::Ours;
+pub use touch::{Fingers, Touch};
 
 use smithay::{
     backend::input::{
-        AbsolutePositionEvent, Axis, AxisSource, ButtonState, Event, InputBackend, InputEvent, KeyState,
-        KeyboardKeyEvent, Keycode, PointerAxisEvent, PointerButtonEvent, PointerMotionEvent,
+        AbsolutePositionEvent, Axis, AxisSource, ButtonState, Device as _, DeviceCapability, Event,
+        InputBackend, InputEvent, KeyState, KeyboardKeyEvent, Keycode, PointerAxisEvent, PointerButtonEvent,
+        PointerMotionEvent, TouchEvent as _,
     },
     input::{
         keyboard::FilterResult,
-        pointer::{AxisFrame, ButtonEvent, MotionEvent},
+        pointer::{AxisFrame, ButtonEvent, MotionEvent, RelativeMotionEvent},
     },
     utils::{Logical, Point, SERIAL_COUNTER},
 };
@@ -28,19 +31,47 @@ pub fn handle<B: InputBackend>(state: &mut Compositor, event: InputEvent<B>) {
     match event {
         InputEvent::Keyboard { event } => key(state, event.key_code(), event.state(), event.time_msec()),
         InputEvent::PointerMotion { event } => {
-            move_pointer(state, state.pointer_position() + event.delta(), event.time_msec());
+            move_pointer_by(state, event.delta(), event.delta_unaccel(), event.time());
+            put_pointer(state, state.pointer_position() + event.delta(), event.time_msec());
+            frame(state);
         }
         InputEvent::PointerMotionAbsolute { event } => {
-            let Some(area) = state.shell.area_at(state.pointer_position()) else { return };
-            let position = area.loc.to_f64() + event.position_transformed(area.size);
+            let Some(position) = on_screen(state, &event) else { return };
             move_pointer(state, position, event.time_msec());
         }
         InputEvent::PointerButton { event } => {
             button(state, event.button_code(), event.state(), event.time_msec());
         }
         InputEvent::PointerAxis { event } => axis::<B>(state, &event),
+        InputEvent::DeviceAdded { device } if device.has_capability(DeviceCapability::Touch) => {
+            touch::appeared(state);
+        }
+        InputEvent::TouchDown { event } => {
+            let (slot, time_ms) = (event.slot(), event.time_msec());
+            let at = on_screen(state, &event);
+            at.into_iter().for_each(|at| touch::touch(state, Touch::Down { slot, at, time_ms }));
+        }
+        InputEvent::TouchMotion { event } => {
+            let (slot, time_ms) = (event.slot(), event.time_msec());
+            let at = on_screen(state, &event);
+            at.into_iter().for_each(|at| touch::touch(state, Touch::Motion { slot, at, time_ms }));
+        }
+        InputEvent::TouchUp { event } => {
+            touch::touch(state, Touch::Up { slot: event.slot(), time_ms: event.time_msec() });
+        }
+        InputEvent::TouchFrame { .. } => touch::touch(state, Touch::Frame),
+        InputEvent::TouchCancel { .. } => touch::touch(state, Touch::Cancel),
         _ => {}
     }
+}
+
+/// Where something happened on a device that covers an output: the one where the pointer is.
+fn on_screen<B: InputBackend>(
+    state: &Compositor,
+    event: &impl AbsolutePositionEvent<B>,
+) -> Option<Point<f64, Logical>> {
+    let area = state.shell.area_at(state.pointer_position())?;
+    Some(area.loc.to_f64() + event.position_transformed(area.size))
 }
 
 /// A key goes down or comes up.
@@ -60,11 +91,11 @@ pub fn key(state: &mut Compositor, code: Keycode, key_state: KeyState, time_ms: 
             };
         }
         match keys::action(modifiers, keysym.modified_sym()) {
-            Some(action) => {
+            Some(action) if state.has(action) => {
                 state.shell.swallowed_keys.insert(code);
                 FilterResult::Intercept(Some(action))
             }
-            None => FilterResult::Forward,
+            _ => FilterResult::Forward,
         }
     });
     if let Some(Some(action)) = action {
@@ -82,18 +113,45 @@ pub fn release_keys(state: &mut Compositor) {
     }
 }
 
-/// Moves the pointer to `position`, or as near to it as there is an output.
+/// Moves the pointer to `position`, or as near to it as there is an output, and that is all that has happened.
 pub fn move_pointer(state: &mut Compositor, position: Point<f64, Logical>, time_ms: u32) {
-    let Some(pointer) = state.seat.get_pointer() else { return };
+    if put_pointer(state, position, time_ms) {
+        frame(state);
+    }
+}
+
+/// What was said of the pointer since the last of these belongs together.
+pub fn frame(state: &mut Compositor) {
+    if let Some(pointer) = state.seat.get_pointer() {
+        pointer.frame(state);
+    }
+}
+
+/// As [`move_pointer`], with a [`frame`] to follow. Whether it has moved.
+fn put_pointer(state: &mut Compositor, position: Point<f64, Logical>, time_ms: u32) -> bool {
+    let Some(pointer) = state.seat.get_pointer() else { return false };
     let position = state.shell.clamp(position);
     if position == pointer.current_location() {
-        return;
+        return false;
     }
     let under = state.shell.surface_under(position);
     let event = MotionEvent { location: position, serial: SERIAL_COUNTER.next_serial(), time: time_ms };
     pointer.motion(state, under, &event);
-    pointer.frame(state);
     state.pointer_moved(position);
+    true
+}
+
+/// Tells who has the pointer how far the device has moved, wherever the pointer may go: in logical pixels, and before
+/// acceleration. The time is in microseconds. A [`frame`] is to follow.
+pub fn move_pointer_by(
+    state: &mut Compositor,
+    delta: Point<f64, Logical>,
+    delta_unaccel: Point<f64, Logical>,
+    utime: u64,
+) {
+    let Some(pointer) = state.seat.get_pointer() else { return };
+    let under = state.shell.surface_under(pointer.current_location());
+    pointer.relative_motion(state, under, &RelativeMotionEvent { delta, delta_unaccel, utime });
 }
 
 /// A button of the pointer, by its code in linux/input-event-codes.h.
@@ -118,8 +176,6 @@ pub fn button(state: &mut Compositor, button: u32, button_state: ButtonState, ti
 }
 
 fn axis<B: InputBackend>(state: &mut Compositor, event: &B::PointerAxisEvent) {
-    let Some(pointer) = state.seat.get_pointer() else { return };
-    state.enter_under_pointer();
     let source = event.source();
     let mut frame = AxisFrame::new(event.time_msec()).source(source);
     for axis in [Axis::Horizontal, Axis::Vertical] {
@@ -137,6 +193,13 @@ fn axis<B: InputBackend>(state: &mut Compositor, event: &B::PointerAxisEvent) {
             frame = frame.stop(axis);
         }
     }
+    scroll(state, frame);
+}
+
+/// Scrolls what is under the pointer.
+pub fn scroll(state: &mut Compositor, frame: AxisFrame) {
+    let Some(pointer) = state.seat.get_pointer() else { return };
+    state.enter_under_pointer();
     pointer.axis(state, frame);
     pointer.frame(state);
 }

@@ -19,15 +19,18 @@
 //!   any state ── pause, lost ──► Off ── resume ──► Scheduled, or InFlight if the old flip has yet to come
 //! ```
 //!
-//! Two things can be wanted, and both outlive any state until a latch takes them: *damage*, which is latched as soon
-//! as [`super::schedule`] allows, and *frame callbacks* without damage. Callbacks go out with a latch, at most
+//! Two things can be wanted, and both outlive any state until a latch takes them: *damage*, which is latched when
+//! [`super::schedule`] says, and *frame callbacks* without damage. Callbacks go out with a latch, at most
 //! once per refresh. Where a latch draws nothing there is no flip to tell the refreshes apart, so the machine estimates the
 //! next one and does not send callbacks before it. Nothing is armed for that estimate unless a client asks again:
 //! an idle output has no timer, and wakes nobody.
 
 use std::time::Duration;
 
-use super::schedule;
+use super::{
+    forecast::Forecast,
+    schedule::{self, Pace},
+};
 
 /// What the caller has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,16 @@ pub struct FrameMachine {
     refresh: Duration,
     /// The last real refresh seen.
     last_flip: Option<Duration>,
+    /// That refresh came no sooner than foreseen: the output flips with its vblanks.
+    regular: bool,
+    /// What frames take, and when to begin them.
+    pace: Pace,
+    /// Every frame is latched as soon as it may be.
+    at_once: bool,
+    /// When the latch was to be that is under way or in flight; `None` if what it takes is not ours to answer for.
+    planned: Option<Duration>,
+    /// The refresh that it waited for the last moment of.
+    aim: Option<Duration>,
     /// Something changed that no latch has taken yet.
     damage: bool,
     /// A client waits for a frame callback that no latch has sent yet.
@@ -117,6 +130,11 @@ impl FrameMachine {
             state: State::Off { in_flight: None },
             refresh: refresh.max(schedule::SHORTEST_REFRESH),
             last_flip: None,
+            regular: false,
+            pace: Pace::default(),
+            at_once: false,
+            planned: None,
+            aim: None,
             damage: false,
             callbacks: false,
             callbacks_not_before: Duration::ZERO,
@@ -125,14 +143,86 @@ impl FrameMachine {
         }
     }
 
+    /// Latches every frame as soon as it may: for a window, whose parent has a last moment of its own, and does not tell it; and
+    /// for vblanks that come by command.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { at_once: true, ..self }
+    }
+
     /// Where the output is.
     pub fn state(&self) -> State {
         self.state
     }
 
+    /// What is known of the output's frames, for people who look.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Which refresh will show what is latched next; `None` while the output is off.
+    pub fn forecast(&self, now: Duration) -> Option<Forecast> {
+        let in_flight = match self.state {
+            State::Off { .. } => return None,
+            State::Idle | State::Scheduled { .. } | State::Latching { .. } => None,
+            State::InFlight { submitted_at } => Some(submitted_at),
+        };
+        let last = self.last_flip.filter(|_| self.regular);
+        Some(Forecast::new(now, last, self.refresh, in_flight))
+    }
+
+    /// The end of the refresh that `now` is in, as an estimate.
+    pub fn refresh_end(&self, now: Duration) -> Duration {
+        schedule::next_refresh(now, self.last_flip, self.refresh)
+    }
+
+    /// Until when a fence has to signal for what is committed now to be in the next refresh that it can be in; `None` while
+    /// the output is off.
+    pub fn signal_by(&self, now: Duration) -> Option<Duration> {
+        let refresh = match self.state {
+            State::Off { .. } => return None,
+            State::InFlight { submitted_at } => {
+                // The flip comes first, and perhaps it should have come already.
+                schedule::next_refresh(submitted_at, self.last_flip, self.refresh)
+                    .max(now)
+                    .saturating_add(self.refresh)
+            }
+            State::Idle | State::Scheduled { .. } | State::Latching { .. } => {
+                schedule::next_refresh(now.saturating_add(self.pace.lead()), self.last_flip, self.refresh)
+            }
+        };
+        Some(refresh.saturating_sub(self.pace.lead()))
+    }
+
+    /// Whether it is worth a system call to know when the frame in flight, which has flipped at `at`, was ready; then
+    /// [`FrameMachine::ready`] is to be called before [`FrameMachine::flipped`].
+    pub fn asks_when_ready(&self, at: Duration) -> bool {
+        self.planned.is_some() && (self.pace.asks() || self.aim.is_some_and(|aim| at > aim))
+    }
+
+    /// The frame in flight was ready at this time.
+    pub fn ready(&mut self, at: Duration) {
+        if let Some(planned) = self.planned {
+            self.pace.took(planned, at);
+        }
+    }
+
+    /// The frame in flight waits for a fence that was handed over: when it flips says nothing of what frames take.
+    pub fn waits_for_a_client(&mut self) {
+        (self.aim, self.planned) = (None, None);
+    }
+
+    /// How many refreshes were missed by frames that were begun at the last moment.
+    pub fn misses(&self) -> u64 {
+        self.pace.misses()
+    }
+
     /// The output has a new mode.
     pub fn set_refresh(&mut self, refresh: Duration) {
-        self.refresh = refresh.max(schedule::SHORTEST_REFRESH);
+        let refresh = refresh.max(schedule::SHORTEST_REFRESH);
+        if refresh != self.refresh {
+            (self.refresh, self.pace) = (refresh, Pace::default());
+        }
     }
 
     /// Something that this output shows has changed.
@@ -158,9 +248,10 @@ impl FrameMachine {
         let callbacks = now >= self.callbacks_not_before;
         if callbacks {
             self.callbacks = false;
-            self.callbacks_not_before = schedule::next_refresh(now, self.last_flip, self.refresh);
+            self.callbacks_not_before = self.refresh_end(now);
         }
         self.damage = false;
+        self.planned = Some(latch_at);
         self.state = State::Latching { paused: false };
         Some(Action::Latch { callbacks })
     }
@@ -181,6 +272,7 @@ impl FrameMachine {
         match outcome {
             Outcome::Submitted => {
                 self.refused = 0;
+                self.ready(now);
                 self.state = match paused {
                     true => State::Off { in_flight: Some(now) },
                     false => State::InFlight { submitted_at: now },
@@ -195,10 +287,24 @@ impl FrameMachine {
         }
     }
 
+    /// What was refused may be accepted now: a frame that waits to be tried again is tried at once.
+    pub fn retry(&mut self, now: Duration) -> Option<Action> {
+        if self.refused == 0 {
+            return None;
+        }
+        (self.refused, self.latch_not_before) = (0, Duration::ZERO);
+        self.wanted(now)
+    }
+
     /// The commit in flight is on the screen since `at` (the kernel's timestamp; the same clock as `now`).
     pub fn flipped(&mut self, at: Duration, now: Duration) -> Option<Action> {
         match self.state {
-            State::InFlight { .. } => {
+            State::InFlight { submitted_at } => {
+                if self.pace.flipped(self.aim.take(), self.last_flip, at, self.refresh) {
+                    tracing::debug!(misses = self.misses(), lead = ?self.pace.lead(), "a refresh was missed");
+                }
+                let foreseen = schedule::next_refresh(submitted_at, self.last_flip, self.refresh);
+                self.regular = self.last_flip.is_some() && at.saturating_add(self.refresh / 8) >= foreseen;
                 self.last_flip = Some(at.min(now));
                 self.callbacks_not_before = Duration::ZERO;
                 self.settle(now)
@@ -208,6 +314,17 @@ impl FrameMachine {
                 None
             }
             State::Idle | State::Scheduled { .. } | State::Latching { .. } => None,
+        }
+    }
+
+    /// When the commit in flight reached the screen, if the kernel says `at`: not a refresh or more before it was made.
+    /// vkms gives the first flip of a CRTC that was off the time of its last vblank before that.
+    pub fn flip_time(&self, at: Duration) -> Duration {
+        match self.state {
+            State::InFlight { submitted_at } if submitted_at.saturating_sub(at) > self.refresh => {
+                submitted_at
+            }
+            _ => at,
         }
     }
 
@@ -279,7 +396,9 @@ impl FrameMachine {
     fn wanted(&mut self, now: Duration) -> Option<Action> {
         match self.state {
             State::Idle => self.settle(now),
-            State::Scheduled { latch_at } if self.earliest_latch(now).is_some_and(|at| at < latch_at) => {
+            State::Scheduled { latch_at }
+                if self.earliest_latch(now).is_some_and(|latch| latch.at < latch_at) =>
+            {
                 self.settle(now)
             }
             State::Off { .. } | State::Scheduled { .. } | State::Latching { .. } | State::InFlight { .. } => {
@@ -291,7 +410,8 @@ impl FrameMachine {
     /// Nothing is in flight: schedule what is wanted, or rest.
     fn settle(&mut self, now: Duration) -> Option<Action> {
         match self.earliest_latch(now) {
-            Some(latch_at) => {
+            Some(schedule::Latch { at: latch_at, aim }) => {
+                self.aim = aim;
                 self.state = State::Scheduled { latch_at };
                 Some(Action::ArmTimer(latch_at))
             }
@@ -303,12 +423,16 @@ impl FrameMachine {
     }
 
     /// When what is wanted may be latched; `None` if nothing is.
-    fn earliest_latch(&self, now: Duration) -> Option<Duration> {
-        let at = schedule::latch_at(now, self.last_flip, self.refresh).max(self.latch_not_before);
-        match (self.damage, self.callbacks) {
-            (true, _) => Some(at),
-            (false, true) => Some(at.max(self.callbacks_not_before)),
-            (false, false) => None,
+    fn earliest_latch(&self, now: Duration) -> Option<schedule::Latch> {
+        let not_before = match (self.damage, self.callbacks) {
+            (true, _) => self.latch_not_before,
+            (false, true) => self.latch_not_before.max(self.callbacks_not_before),
+            (false, false) => return None,
+        };
+        let from = now.max(not_before);
+        match self.at_once {
+            true => Some(schedule::Latch { at: from, aim: None }),
+            false => Some(self.pace.latch(from, self.last_flip, self.refresh)),
         }
     }
 }

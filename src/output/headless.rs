@@ -1,7 +1,8 @@
 //! An output without a display: a size, a refresh, and a vblank that comes from a timer of the caller's.
 //!
 //! Behaves as KMS does where it matters: one commit in flight, which flips at the first vblank after its render fence has
-//! signalled. Owns no buffer: the renderer draws where it likes. Sees no clock; `now` is passed in.
+//! signalled. Or the vblank comes by command, whenever that is. Owns no buffer: the renderer draws where it likes. Sees no
+//! clock; `now` is passed in.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Head {
     /// Where the vblank grid begins.
     origin: Duration,
     on: bool,
+    /// How many vblanks there were, if they come by command.
+    steps: Option<u32>,
     pending: Option<(u64, Option<RenderFence>)>,
     commits: u64,
 }
@@ -43,8 +46,33 @@ impl Head {
         refresh_mhz: u32,
         origin: Duration,
     ) -> Self {
-        let refresh_mhz = if refresh_mhz == 0 { 60_000 } else { refresh_mhz };
-        Self { name: name.into(), size, refresh_mhz, origin, on: true, pending: None, commits: 0 }
+        let refresh_mhz = believable(refresh_mhz);
+        Self {
+            name: name.into(),
+            size,
+            refresh_mhz,
+            origin,
+            on: true,
+            steps: None,
+            pending: None,
+            commits: 0,
+        }
+    }
+
+    /// Takes another mode, whose vblanks start at `origin`. What is in flight flips as it would have.
+    pub fn set_mode(&mut self, size: Size<i32, Physical>, refresh_mhz: u32, origin: Duration) {
+        (self.size, self.refresh_mhz, self.origin) = (size, believable(refresh_mhz), origin);
+    }
+
+    /// The same display, whose vblanks are [`step`](Self::step)s.
+    #[must_use]
+    pub fn stepped(self) -> Self {
+        Self { steps: Some(0), ..self }
+    }
+
+    /// Whether its vblanks come by command.
+    pub fn is_stepped(&self) -> bool {
+        self.steps.is_some()
     }
 
     /// Its name.
@@ -68,7 +96,7 @@ impl Head {
         Duration::from_nanos(ns.unwrap_or(0)).max(schedule::SHORTEST_REFRESH)
     }
 
-    /// Puts a frame in flight, to flip at [`Committed::vblank_at`] at the earliest.
+    /// Puts a frame in flight, to flip at [`Committed::vblank_at`] at the earliest, or with the next step.
     ///
     /// # Errors
     /// [`CommitError::Off`], [`CommitError::Busy`].
@@ -81,20 +109,35 @@ impl Head {
         }
         self.commits += 1;
         self.pending = Some((self.commits, render));
-        Ok(Committed { number: self.commits, out_fence: None, vblank_at: Some(self.next_vblank(now)) })
+        let vblank_at = (!self.is_stepped()).then(|| self.next_vblank(now));
+        Ok(Committed { number: self.commits, out_fence: None, vblank_at })
+    }
+
+    /// A vblank by command: flips what is in flight, now, when its drawing has ended; that is waited for, so that it depends
+    /// on nothing else what a step shows. Does nothing on a display whose vblanks come by themselves.
+    ///
+    /// # Errors
+    /// Those of the wait; the frame is still in flight.
+    pub fn step(&mut self, now: impl Fn() -> Duration) -> std::io::Result<Option<Flipped>> {
+        let Some(steps) = &mut self.steps else { return Ok(None) };
+        if let Some((_, Some(fence))) = &self.pending {
+            fence.as_consumer().wait()?;
+        }
+        *steps = steps.wrapping_add(1);
+        let sequence = *steps;
+        Ok(self.pending.take().map(|(number, _)| Flipped { number, at: now(), sequence }))
     }
 
     /// A vblank: flips what is in flight, if its fence has signalled.
     pub fn vblank(&mut self, now: Duration) -> Vblank {
         match self.pending.take() {
             None => Vblank::Idle,
-            Some((number, Some(fence))) if !fence.status().is_done() => {
+            Some((number, Some(fence))) if !is_done_by(&fence, self.last_vblank(now)) => {
                 self.pending = Some((number, Some(fence)));
                 Vblank::Late(self.next_vblank(now))
             }
             Some((number, _)) => {
-                let next = self.next_vblank(now);
-                let at = next.saturating_sub(self.refresh()).max(self.origin);
+                let at = self.last_vblank(now);
                 Vblank::Flipped(Flipped { number, at, sequence: self.count_until(at) })
             }
         }
@@ -116,6 +159,10 @@ impl Head {
         self.pending = None;
     }
 
+    fn last_vblank(&self, now: Duration) -> Duration {
+        self.next_vblank(now).saturating_sub(self.refresh()).max(self.origin)
+    }
+
     fn next_vblank(&self, now: Duration) -> Duration {
         schedule::next_refresh(now, Some(self.origin), self.refresh())
     }
@@ -126,6 +173,17 @@ impl Head {
         let wrapped = count.unwrap_or(0) & u128::from(u32::MAX);
         u32::try_from(wrapped).unwrap_or(0)
     }
+}
+
+fn believable(refresh_mhz: u32) -> u32 {
+    if refresh_mhz == 0 { 60_000 } else { refresh_mhz }
+}
+
+/// Whether the fence had signalled at this time: the caller's timer may be late, and a frame that was ready after the vblank
+/// has missed it all the same.
+fn is_done_by(fence: &RenderFence, at: Duration) -> bool {
+    let signalled_at = fence.as_consumer().signalled_at_ns().ok().flatten().map(Duration::from_nanos);
+    fence.status().is_done() && signalled_at.is_none_or(|signalled_at| signalled_at <= at)
 }
 
 #[cfg(test)]
@@ -155,6 +213,19 @@ mod tests {
         let mut head = head();
         head.commit(None, MS(1001)).expect("the first");
         assert!(matches!(head.commit(None, MS(1002)), Err(CommitError::Busy)));
+    }
+
+    #[test]
+    fn a_stepped_display_flips_when_it_is_told_to_and_at_no_other_time() {
+        let mut head = head().stepped();
+        let committed = head.commit(None, MS(1013)).expect("a commit");
+        assert_eq!(committed.vblank_at, None);
+        let flipped = head.step(|| MS(5000)).expect("a step");
+        assert_eq!(flipped, Some(Flipped { number: 1, at: MS(5000), sequence: 1 }));
+        assert_eq!(head.step(|| MS(5001)).expect("a step"), None, "nothing is in flight");
+        head.commit(None, MS(5002)).expect("another commit");
+        let flipped = head.step(|| MS(5003)).expect("a step").expect("a flip");
+        assert_eq!((flipped.number, flipped.sequence), (2, 3));
     }
 
     #[test]

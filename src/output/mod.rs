@@ -3,27 +3,41 @@
 //! One [`frame::FrameMachine`] per output decides when to latch; a [`Head`] takes the frame. The caller owns the drawing:
 //!
 //! ```text
-//! Action::Latch ─► head.next_slot() ─► draw into slot.target() ─► head.commit(slot, RenderFence, damage, now)
+//! Action::Latch ─► head.plan(items) ─► head.next_slot() ─► draw the rest into slot.target() ─► head.commit(Frame)
 //!        ▲                                                                 │ Committed { out_fence, vblank_at }
 //!        └────────── machine.flipped() ◄── Flipped ◄── flip event, or head.vblank() at vblank_at
 //! ```
 //!
+//! A [`layer::Frame`] is what the planes are to show: the composed picture, clients' buffers, the pointer.
+//!
 //! Knows neither Wayland nor the renderer. A closed set of back ends behind one enum; each `match` is all there is to it.
 
+pub mod display;
+pub mod forecast;
 pub mod frame;
 pub mod headless;
 pub mod kms;
+pub mod layer;
+pub mod layout;
+pub mod nested;
+pub mod planes;
+pub mod proposal;
+mod ring;
 pub mod schedule;
 
 use std::io;
 use std::time::Duration;
 
+use rustix::fs::Dev;
 use smithay::backend::allocator::dmabuf::Dmabuf;
-use smithay::utils::{Physical, Rectangle, Size};
+use smithay::backend::allocator::format::FormatSet;
+use smithay::utils::{Physical, Size};
 
-use crate::fence::roles::{RenderFence, ScanoutFence};
+use crate::fence::roles::ScanoutFence;
 use frame::Outcome;
 use kms::swapchain::{BufferError, Pixels};
+use layer::{Advice, Frame, Item, Primary};
+use planes::Place;
 
 /// An output that is lit.
 #[derive(Debug)]
@@ -32,6 +46,8 @@ pub enum Head {
     Kms(Box<kms::head::Head>),
     /// No display: a size and a refresh.
     Headless(headless::Head),
+    /// A window of a parent compositor.
+    Nested(nested::Head),
 }
 
 /// A place for the next frame.
@@ -42,6 +58,8 @@ pub enum Slot {
     Kms(kms::swapchain::Slot),
     /// The renderer's own; nobody but it will see the frame.
     Headless,
+    /// A buffer that a parent compositor reads.
+    Nested(nested::buffers::Slot),
 }
 
 /// How to fill a slot.
@@ -126,6 +144,10 @@ impl Slot {
                 false => Ok(Target::Dmabuf(slot.dmabuf())),
             },
             Self::Headless => Ok(Target::Own),
+            Self::Nested(slot) => Ok(match slot.fill() {
+                nested::buffers::Fill::Draw(dmabuf) => Target::Dmabuf(dmabuf),
+                nested::buffers::Fill::Copy(pixels) => Target::Pixels(pixels),
+            }),
         }
     }
 
@@ -134,6 +156,7 @@ impl Slot {
         match self {
             Self::Kms(slot) => slot.age(),
             Self::Headless => 1,
+            Self::Nested(slot) => slot.age(),
         }
     }
 }
@@ -144,6 +167,7 @@ impl Head {
         match self {
             Self::Kms(head) => head.name(),
             Self::Headless(head) => head.name(),
+            Self::Nested(head) => head.name(),
         }
     }
 
@@ -155,6 +179,7 @@ impl Head {
                 (Size::from((i32::from(timing.width), i32::from(timing.height))), timing.refresh_mhz())
             }
             Self::Headless(head) => (head.size(), head.refresh_mhz()),
+            Self::Nested(head) => return head.mode(),
         };
         smithay::output::Mode { size, refresh: i32::try_from(refresh).unwrap_or(i32::MAX) }
     }
@@ -164,6 +189,11 @@ impl Head {
         match self {
             Self::Kms(head) => head.timing().refresh(),
             Self::Headless(head) => head.refresh(),
+            Self::Nested(head) => {
+                let mhz = u64::try_from(head.mode().refresh).unwrap_or(0);
+                let ns = 1_000_000_000_000_u64.checked_div(mhz).unwrap_or(0);
+                Duration::from_nanos(ns).max(schedule::SHORTEST_REFRESH)
+            }
         }
     }
 
@@ -171,7 +201,7 @@ impl Head {
     pub fn size_mm(&self) -> (u32, u32) {
         match self {
             Self::Kms(head) => head.pipe().connector.size_mm,
-            Self::Headless(_) => (0, 0),
+            Self::Headless(_) | Self::Nested(_) => (0, 0),
         }
     }
 
@@ -183,26 +213,98 @@ impl Head {
         match self {
             Self::Kms(head) => head.next_slot().map(Slot::Kms),
             Self::Headless(_) => Ok(Slot::Headless),
+            Self::Nested(head) => head.next_slot().map(Slot::Nested),
         }
     }
 
-    /// Shows a slot at the first vblank after `render` has signalled; without `render` its pixels are final. `damage`
-    /// is what differs from the frame before, all of it where that is not known. At most one commit is in flight.
+    /// Which planes show `items`, which are in order from the top: see [`kms::head::Head::plan`].
+    pub fn plan(&mut self, items: &[Item], cursor: bool) -> Vec<Place> {
+        match self {
+            Self::Kms(head) => head.plan(items, cursor),
+            Self::Headless(_) => vec![Place::Composed; items.len()],
+            Self::Nested(head) => head.plan(items),
+        }
+    }
+
+    /// A frame of this plan was refused: see [`kms::head::Head::refuse`].
+    pub fn refuse(&mut self, items: &[Item], cursor: bool) {
+        match self {
+            Self::Kms(head) => head.refuse(items, cursor),
+            Self::Headless(_) => {}
+            Self::Nested(head) => head.refuse(items),
+        }
+    }
+
+    /// What the client of the topmost item should know: see [`kms::head::Head::advice`].
+    pub fn advice(&self, item: &Item) -> Advice {
+        match self {
+            Self::Kms(head) => head.advice(item),
+            Self::Headless(_) | Self::Nested(_) => Advice::NoPlane,
+        }
+    }
+
+    /// The device that scans out and what its primary plane takes; `None` where nothing is scanned out.
+    pub fn scanout(&self) -> Option<(Dev, FormatSet)> {
+        match self {
+            Self::Kms(head) => head.scanout(),
+            Self::Headless(_) | Self::Nested(_) => None,
+        }
+    }
+
+    /// The size of the pointer's image, if a plane can show it.
+    pub fn cursor_size(&self) -> Option<Size<i32, Physical>> {
+        match self {
+            Self::Kms(head) => head.cursor_size(),
+            Self::Headless(_) => None,
+            Self::Nested(head) => head.cursor_size(),
+        }
+    }
+
+    /// A place to draw a new pointer's image; `None` without a plane for it.
     ///
     /// # Errors
-    /// [`CommitError`]; the slot has gone back, and every slot is of age 0.
-    pub fn commit(
-        &mut self,
-        slot: Slot,
-        render: Option<RenderFence>,
-        damage: Option<&[Rectangle<i32, Physical>]>,
-        now: Duration,
-    ) -> Result<Committed, CommitError> {
-        match (self, slot) {
-            (Self::Kms(head), Slot::Kms(slot)) => head.commit(slot, render.as_ref(), damage),
-            (Self::Headless(head), Slot::Headless) => head.commit(render, now),
-            (Self::Kms(_), Slot::Headless) | (Self::Headless(_), Slot::Kms(_)) => {
-                tracing::error!("a slot was committed to another output's head");
+    /// [`BufferError`].
+    pub fn next_cursor_slot(&mut self) -> Result<Option<Slot>, BufferError> {
+        match self {
+            Self::Kms(head) => Ok(head.next_cursor_slot()?.map(Slot::Kms)),
+            Self::Headless(_) => Ok(None),
+            Self::Nested(head) => Ok(head.next_cursor_slot()?.map(Slot::Nested)),
+        }
+    }
+
+    /// Whether the pointer's image that was committed last is still there to be shown.
+    pub fn has_cursor_image(&self) -> bool {
+        match self {
+            Self::Kms(head) => head.has_cursor_image(),
+            Self::Headless(_) => false,
+            Self::Nested(head) => head.has_cursor_image(),
+        }
+    }
+
+    /// Shows a frame at the first vblank after its fences have signalled; `None` if that is on the screen already, and
+    /// nothing was committed. At most one commit is in flight.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the slots have gone back, and every slot is of age 0.
+    pub fn commit(&mut self, frame: Frame, now: Duration) -> Result<Option<Committed>, CommitError> {
+        let _span = tracing::trace_span!("scan-out").entered();
+        let mut frame = frame;
+        if let Self::Nested(head) = self {
+            head.point(frame.cursor.take())?;
+        }
+        match (self, frame.primary) {
+            (Self::Kms(head), primary) => head.commit(Frame { primary, ..frame }),
+            (Self::Headless(head), Primary::Drawn { slot: Slot::Headless, render, .. }) => {
+                head.commit(render, now).map(Some)
+            }
+            (Self::Nested(head), Primary::Drawn { slot: Slot::Nested(slot), render, damage }) => {
+                head.commit(&slot, render.as_ref(), &damage).map(Some)
+            }
+            (Self::Nested(head), Primary::Same) => head.commit_same(),
+            (Self::Nested(head), Primary::Direct(layer)) => head.commit_direct(*layer),
+            (Self::Headless(_), Primary::Same) => Ok(None),
+            (Self::Headless(_) | Self::Nested(_), Primary::Drawn { .. } | Primary::Direct(_)) => {
+                tracing::error!("another back end's frame was committed to an output without planes");
                 Err(CommitError::Off)
             }
         }
@@ -212,14 +314,31 @@ impl Head {
     pub fn flipped(&mut self, flip: &kms::events::Flip) -> Option<Flipped> {
         match self {
             Self::Kms(head) => head.flipped(flip),
-            Self::Headless(_) => None,
+            Self::Headless(_) | Self::Nested(_) => None,
+        }
+    }
+
+    /// The parent says something of a commit: see [`nested::Head::heard`].
+    pub fn heard(&mut self, number: u64, word: nested::Word, now: Duration) -> Option<Flipped> {
+        match self {
+            Self::Nested(head) => head.heard(number, word, now),
+            Self::Kms(_) | Self::Headless(_) => None,
+        }
+    }
+
+    /// Whether it flips on a grid that a latch can be planned by: not a window, nor a display that is stepped.
+    pub fn has_steady_vblanks(&self) -> bool {
+        match self {
+            Self::Kms(_) => true,
+            Self::Headless(head) => !head.is_stepped(),
+            Self::Nested(_) => false,
         }
     }
 
     /// The time of [`Committed::vblank_at`] has come: see [`headless::Head::vblank`].
     pub fn vblank(&mut self, now: Duration) -> headless::Vblank {
         match self {
-            Self::Kms(_) => headless::Vblank::Idle,
+            Self::Kms(_) | Self::Nested(_) => headless::Vblank::Idle,
             Self::Headless(head) => head.vblank(now),
         }
     }
@@ -228,7 +347,7 @@ impl Head {
     pub fn pause(&mut self) {
         match self {
             Self::Kms(head) => head.pause(),
-            Self::Headless(_) => {}
+            Self::Headless(_) | Self::Nested(_) => {}
         }
     }
 
@@ -237,6 +356,7 @@ impl Head {
         match self {
             Self::Kms(head) => head.resume(),
             Self::Headless(head) => head.resume(),
+            Self::Nested(head) => head.resume(),
         }
     }
 
@@ -251,6 +371,10 @@ impl Head {
                 head.disable();
                 Ok(())
             }
+            Self::Nested(head) => {
+                head.disable();
+                Ok(())
+            }
         }
     }
 
@@ -259,6 +383,7 @@ impl Head {
         match self {
             Self::Kms(head) => head.abandon(),
             Self::Headless(head) => head.abandon(),
+            Self::Nested(head) => head.abandon(),
         }
     }
 }

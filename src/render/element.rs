@@ -2,21 +2,26 @@
 //!
 //! Owns the arithmetic from buffer to screen. Must not know where a texture comes from.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use smithay::{
     backend::renderer::{
-        element::{Element as SmithayElement, Id, Kind, RenderElement},
-        gles::{GlesError, GlesFrame, GlesRenderer, GlesTexture},
-        utils::{CommitCounter, DamageSet, DamageSnapshot, OpaqueRegions},
+        element::Id,
+        gles::{GlesError, GlesFrame, GlesTexture},
+        utils::{CommitCounter, DamageSnapshot},
     },
     utils::{Buffer, Logical, Physical, Point, Rectangle, Scale, Size, Transform},
 };
 
+use super::live::Live;
 use crate::buffer::content::Content;
 
 /// A textured rectangle on one output.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Element {
     id: Id,
+    /// No two elements that were made have the same: it is never changed afterwards.
+    number: u64,
     texture: GlesTexture,
     damage: DamageSnapshot<i32, Buffer>,
     buffer_size: Size<i32, Buffer>,
@@ -28,6 +33,8 @@ pub struct Element {
     geometry: Rectangle<i32, Physical>,
     /// Relative to `geometry`.
     opaque: Vec<Rectangle<i32, Physical>>,
+    /// The fence that the GPU waits for before it reads the texture.
+    pub(super) live: Option<Live>,
 }
 
 impl Element {
@@ -36,13 +43,10 @@ impl Element {
         let (picture, view, imported) = (content.picture.as_ref()?, content.view?, content.texture.as_ref()?);
         let geometry = place(at, view.dst, scale);
         let opaque =
-            content.opaque.iter().map(|rect| place(at + rect.loc, rect.size, scale)).filter_map(|rect| {
-                let mut rect = rect.intersection(geometry)?;
-                rect.loc -= geometry.loc;
-                Some(rect)
-            });
+            opaque_areas(content, at, scale).map(|rect| Rectangle::new(rect.loc - geometry.loc, rect.size));
         Some(Self {
             id: content.id.clone(),
+            number: number(),
             texture: imported.texture.clone(),
             damage: content.damage(),
             buffer_size: picture.size,
@@ -51,7 +55,13 @@ impl Element {
             src: view.src,
             geometry,
             opaque: opaque.collect(),
+            live: picture.live.clone().map(Live::new),
         })
+    }
+
+    /// Where it is on the output.
+    pub fn area(&self) -> Rectangle<i32, Physical> {
+        self.geometry
     }
 
     /// The element of an image of our own, shown pixel by pixel with its top left corner at `at`.
@@ -65,6 +75,7 @@ impl Element {
         let logical: Size<i32, Logical> = (size.w, size.h).into();
         Self {
             id,
+            number: number(),
             texture,
             damage,
             buffer_size: size,
@@ -73,82 +84,176 @@ impl Element {
             src: Rectangle::from_size(logical.to_f64()),
             geometry: Rectangle::new(at, (size.w, size.h).into()),
             opaque: Vec::new(),
+            live: None,
         }
     }
 }
 
+/// What an element looks like, and which one it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signature {
+    looks: Looks,
+    number: u64,
+}
+
+/// All that decides what an element looks like: where it is the same, so are the pixels.
+#[derive(Clone, Debug, PartialEq)]
+struct Looks {
+    id: Id,
+    commit: CommitCounter,
+    src: Rectangle<f64, Logical>,
+    geometry: Rectangle<i32, Physical>,
+    transform: Transform,
+    opaque: Vec<Rectangle<i32, Physical>>,
+}
+
+impl Signature {
+    pub(super) fn id(&self) -> &Id {
+        &self.looks.id
+    }
+
+    pub(super) fn area(&self) -> Rectangle<i32, Physical> {
+        self.looks.geometry
+    }
+
+    /// Whether it was made from this very element.
+    pub(super) fn is_made_from(&self, element: &Element) -> bool {
+        self.number == element.number
+    }
+
+    /// Whether the element looks like this.
+    pub(super) fn is_of(&self, element: &Element) -> bool {
+        self.is_made_from(element) || self.looks == element.looks()
+    }
+}
+
+impl Element {
+    fn looks(&self) -> Looks {
+        Looks {
+            id: self.id.clone(),
+            commit: self.damage.current_commit(),
+            src: self.src,
+            geometry: self.geometry,
+            transform: self.transform,
+            opaque: self.opaque.clone(),
+        }
+    }
+
+    /// What it looks like.
+    pub(super) fn signature(&self) -> Signature {
+        Signature { looks: self.looks(), number: self.number }
+    }
+
+    /// Adds what is another on the output since it, or another element of its surface, looked like this.
+    pub(super) fn changes_since(&self, old: &Signature, damage: &mut Vec<Rectangle<i32, Physical>>) {
+        let old = &old.looks;
+        if (old.geometry, old.src, old.transform) != (self.geometry, self.src, self.transform)
+            || old.opaque != self.opaque
+        {
+            damage.extend([old.geometry, self.geometry]);
+            return;
+        }
+        damage.extend(self.damage_since(old.commit).into_iter().map(|mut rect| {
+            rect.loc += self.geometry.loc;
+            rect
+        }));
+    }
+
+    /// The same somewhere else.
+    pub fn moved(&self, by: Point<i32, Physical>) -> Self {
+        let mut moved = self.clone();
+        moved.geometry.loc += by;
+        moved.number = number();
+        moved
+    }
+}
+
+fn number() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    MADE.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Where a surface whose origin is at `at` hides what is below it, on the output.
+pub fn opaque_areas(
+    content: &Content,
+    at: Point<i32, Logical>,
+    scale: Scale<f64>,
+) -> impl Iterator<Item = Rectangle<i32, Physical>> {
+    let area = place(at, content.size().unwrap_or_default(), scale);
+    let rects = content.hides().iter().map(move |rect| place(at + rect.loc, rect.size, scale));
+    rects.filter_map(move |rect| rect.intersection(area))
+}
+
 /// A logical rectangle on the output's pixels. Both corners are rounded, so that neighbours neither overlap nor gap.
-fn place(at: Point<i32, Logical>, size: Size<i32, Logical>, scale: Scale<f64>) -> Rectangle<i32, Physical> {
+pub fn place(
+    at: Point<i32, Logical>,
+    size: Size<i32, Logical>,
+    scale: Scale<f64>,
+) -> Rectangle<i32, Physical> {
     let start = at.to_f64().to_physical(scale).to_i32_round();
     let end = (at + size.to_point()).to_f64().to_physical(scale).to_i32_round();
     Rectangle::from_extremities(start, end)
 }
 
-impl SmithayElement for Element {
-    fn id(&self) -> &Id {
+impl Element {
+    pub(super) fn id(&self) -> &Id {
         &self.id
     }
 
-    fn current_commit(&self) -> CommitCounter {
-        self.damage.current_commit()
+    /// Where it hides what is below it.
+    pub(super) fn opaque_areas(&self) -> impl Iterator<Item = Rectangle<i32, Physical>> {
+        self.opaque.iter().map(|rect| Rectangle::new(rect.loc + self.geometry.loc, rect.size))
     }
 
-    fn src(&self) -> Rectangle<f64, Buffer> {
+    fn source(&self) -> Rectangle<f64, Buffer> {
         let full = self.buffer_size.to_f64().to_logical(f64::from(self.buffer_scale), self.transform);
         self.src.to_buffer(f64::from(self.buffer_scale), self.transform, &full)
     }
 
-    fn transform(&self) -> Transform {
-        self.transform
-    }
-
-    fn geometry(&self, _scale: Scale<f64>) -> Rectangle<i32, Physical> {
-        self.geometry
-    }
-
-    fn damage_since(&self, _scale: Scale<f64>, commit: Option<CommitCounter>) -> DamageSet<i32, Physical> {
-        let whole = || DamageSet::from_slice(&[Rectangle::from_size(self.geometry.size)]);
-        let Some(damage) = self.damage.damage_since(commit) else { return whole() };
+    /// What was damaged since that commit of its surface, relative to `geometry`.
+    fn damage_since(&self, commit: CommitCounter) -> Vec<Rectangle<i32, Physical>> {
+        let whole = || vec![Rectangle::from_size(self.geometry.size)];
+        let Some(damage) = self.damage.damage_since(Some(commit)) else { return whole() };
         if self.src.size.is_empty() {
             return whole();
         }
         let size = self.geometry.size.to_f64();
         let stretch = Scale::from((size.w / self.src.size.w, size.h / self.src.size.h));
         let bounds = Rectangle::from_size(self.geometry.size);
-        damage
-            .iter()
-            .filter_map(|rect| {
-                let logical = rect.to_f64().to_logical(
-                    f64::from(self.buffer_scale),
-                    self.transform,
-                    &self.buffer_size.to_f64(),
-                );
-                let mut shown = logical.intersection(self.src)?;
-                shown.loc -= self.src.loc;
-                shown.to_physical(stretch).to_i32_up::<i32>().intersection(bounds)
-            })
-            .collect()
+        let shown = damage.iter().filter_map(|rect| {
+            let logical = rect.to_f64().to_logical(
+                f64::from(self.buffer_scale),
+                self.transform,
+                &self.buffer_size.to_f64(),
+            );
+            let mut shown = logical.intersection(self.src)?;
+            shown.loc -= self.src.loc;
+            shown.to_physical(stretch).to_i32_up::<i32>().intersection(bounds)
+        });
+        shown.collect()
     }
 
-    fn opaque_regions(&self, _scale: Scale<f64>) -> OpaqueRegions<i32, Physical> {
-        self.opaque.iter().copied().collect()
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Unspecified
-    }
-}
-
-impl RenderElement<GlesRenderer> for Element {
-    fn draw(
+    /// Draws these parts of it, which are in the output's pixels.
+    pub(super) fn draw(
         &self,
         frame: &mut GlesFrame<'_, '_>,
-        src: Rectangle<f64, Buffer>,
-        dst: Rectangle<i32, Physical>,
-        damage: &[Rectangle<i32, Physical>],
-        opaque_regions: &[Rectangle<i32, Physical>],
+        mut parts: Vec<Rectangle<i32, Physical>>,
     ) -> Result<(), GlesError> {
-        let opaque = opaque_regions;
-        frame.render_texture_from_to(&self.texture, src, dst, damage, opaque, self.transform, 1.0, None, &[])
+        if let Some(live) = &self.live {
+            live.wait(frame)?;
+        }
+        parts.iter_mut().for_each(|part| part.loc -= self.geometry.loc);
+        let (src, opaque) = (self.source(), &self.opaque);
+        frame.render_texture_from_to(
+            &self.texture,
+            src,
+            self.geometry,
+            &parts,
+            opaque,
+            self.transform,
+            1.0,
+            None,
+            &[],
+        )
     }
 }

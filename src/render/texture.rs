@@ -9,14 +9,14 @@ use smithay::{
         allocator::{Buffer as _, Fourcc, Modifier, dmabuf::Dmabuf},
         renderer::{
             ImportDma, ImportMem, ImportMemWl,
-            gles::{GlesError, GlesTexture},
+            gles::{GlesError, GlesRenderer, GlesTexture},
         },
     },
     utils::{Buffer, Rectangle, Size},
     wayland::compositor::SurfaceData,
 };
 
-use super::Renderer;
+use super::{Renderer, lost::Gl};
 use crate::{
     buffer::{
         ClientBuffer,
@@ -26,6 +26,7 @@ use crate::{
         dma_buf::{self, Access},
         mapping::Mapping,
     },
+    trace::{self, Event},
 };
 
 /// A buffer could not become a texture.
@@ -39,9 +40,6 @@ pub enum ImportError {
         /// Why the CPU cannot.
         cpu: Unreadable,
     },
-    /// The GPU refuses a buffer that it took before.
-    #[error("could not import a dma-buf: {0}")]
-    Egl(GlesError),
     /// The CPU can no longer read a buffer that it could read before.
     #[error("could not read a dma-buf: {0}")]
     Read(#[from] Unreadable),
@@ -51,6 +49,9 @@ pub enum ImportError {
     /// A dma-buf could be read, but not uploaded.
     #[error("could not upload a dma-buf: {0}")]
     Upload(GlesError),
+    /// There is no GPU context at the moment.
+    #[error("the GPU context is lost")]
+    Lost,
 }
 
 /// Why the CPU cannot read a dma-buf.
@@ -70,7 +71,20 @@ pub enum Unreadable {
 impl Renderer {
     /// Whether the buffer can be drawn at all; asked once, when the client creates it.
     pub fn can_import(&mut self, dmabuf: &Dmabuf) -> Result<(), ImportError> {
-        let Err(egl) = self.gles.import_dmabuf(dmabuf, None) else { return Ok(()) };
+        let Ok(gles) = self.gles() else { return self.could_import(dmabuf) };
+        let Err(egl) = gles.import_dmabuf(dmabuf, None) else { return Ok(()) };
+        self.leave_to_cpu(dmabuf, egl)
+    }
+
+    /// While there is no context nothing can be tried, and a client must not suffer for that: what has the right format
+    /// is taken. If it turns out to be no good, it is not shown.
+    fn could_import(&self, dmabuf: &Dmabuf) -> Result<(), ImportError> {
+        let known = self.texture_formats.contains(&dmabuf.format()) || Linear::of(dmabuf).is_ok();
+        known.then_some(()).ok_or(ImportError::Lost)
+    }
+
+    /// From now on the CPU copies the buffer, if it can.
+    fn leave_to_cpu(&mut self, dmabuf: &Dmabuf, egl: GlesError) -> Result<(), ImportError> {
         match Linear::of(dmabuf) {
             Ok(_) => {
                 self.uploaded.retain(|known| !known.is_gone());
@@ -81,20 +95,33 @@ impl Renderer {
         }
     }
 
+    /// Whether the CPU reads this buffer, because the GPU cannot import it.
+    pub fn is_uploaded(&self, dmabuf: &Dmabuf) -> bool {
+        self.uploaded.contains(&dmabuf.weak())
+    }
+
+    /// How many pictures have been made textures.
+    pub fn imports(&self) -> u64 {
+        self.imports
+    }
+
     /// Brings the texture of a surface up to date; does nothing if it is.
     ///
     /// A buffer that the CPU has copied is given back at once: its lease ends here. After an error the surface keeps its
-    /// old texture if that is a copy; the buffer behind any other belongs to its client again, and must not be shown.
+    /// old texture if that is a copy; the buffer behind any other belongs to its client again, and must not be shown. While
+    /// the GPU context is lost the texture stays to be made.
     pub fn import(&mut self, states: &SurfaceData, content: &mut Content) -> Result<(), ImportError> {
-        if !std::mem::take(&mut content.stale) {
+        if self.is_lost() || !std::mem::take(&mut content.stale) {
             return Ok(());
         }
+        self.imports += 1;
         match self.import_picture(states, content) {
             Ok(imported) => {
                 content.texture = imported;
                 Ok(())
             }
             Err(error) => {
+                content.failed = true;
                 content.texture.take_if(|texture| texture.from == Origin::Import);
                 Err(error)
             }
@@ -113,7 +140,15 @@ impl Renderer {
                 (self.upload(dmabuf)?, Origin::Copy)
             }
             ClientBuffer::Dmabuf(dmabuf, _) => {
-                (self.gles.import_dmabuf(dmabuf, None).map_err(ImportError::Egl)?, Origin::Import)
+                match self.lent_gles()?.import_dmabuf(dmabuf, None) {
+                    Ok(texture) => (texture, Origin::Import),
+                    // It was taken by another context, or before anything could be tried.
+                    Err(_) if self.has_just_been_lost() => return Err(ImportError::Lost),
+                    Err(egl) => {
+                        self.leave_to_cpu(dmabuf, egl)?;
+                        (self.upload(dmabuf)?, Origin::Copy)
+                    }
+                }
             }
             ClientBuffer::Shm(buffer) => {
                 // smithay keeps one texture per surface for shared memory: what it lacks counts from the last time that
@@ -122,11 +157,16 @@ impl Renderer {
                 let changed = damage.damage_since(seen);
                 let whole = [Rectangle::from_size(picture.size)];
                 let changed = changed.as_deref().unwrap_or(&whole);
-                let texture = self.gles.import_shm_buffer(buffer, Some(states), changed);
+                let texture = self.lent_gles()?.import_shm_buffer(buffer, Some(states), changed);
                 (texture.map_err(ImportError::Shm)?, Origin::Shm)
+            }
+            ClientBuffer::Pixel(pixel) => {
+                let pixel = *pixel;
+                (self.import_image(&pixel, picture.size)?, Origin::Copy)
             }
         };
         if from != Origin::Import {
+            trace::note(Event::Copy { commit: picture.commit });
             picture.lease = None;
         }
         Ok(Some(Imported { texture, seen: damage.current_commit(), from }))
@@ -134,7 +174,7 @@ impl Renderer {
 
     fn upload(&mut self, dmabuf: &Dmabuf) -> Result<GlesTexture, ImportError> {
         let pixels = Linear::of(dmabuf)?.read()?;
-        self.gles
+        self.lent_gles()?
             .import_memory(&pixels, dmabuf.format().code, dmabuf.size(), false)
             .map_err(ImportError::Upload)
     }
@@ -145,7 +185,16 @@ impl Renderer {
         pixels: &[u8],
         size: Size<i32, Buffer>,
     ) -> Result<GlesTexture, ImportError> {
-        self.gles.import_memory(pixels, Fourcc::Argb8888, size, false).map_err(ImportError::Upload)
+        let gles = self.lent_gles()?;
+        gles.import_memory(pixels, Fourcc::Argb8888, size, false).map_err(ImportError::Upload)
+    }
+
+    fn has_just_been_lost(&mut self) -> bool {
+        self.gl.as_mut().is_none_or(Gl::is_lost)
+    }
+
+    fn lent_gles(&mut self) -> Result<&mut GlesRenderer, ImportError> {
+        self.gles().map_err(|_| ImportError::Lost)
     }
 }
 

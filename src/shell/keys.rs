@@ -13,8 +13,12 @@ pub enum Action {
     NextWindow,
     /// Ask the focused window to close.
     CloseWindow,
+    /// Show what becomes of the surfaces' commits, or stop doing so.
+    ToggleOverlay,
     /// Fill the screen with the focused window, or stop doing so.
     ToggleMaximised,
+    /// Fill the parent compositor's screen with our window, or stop doing so.
+    ToggleOnParent,
     /// Move the focused window, in logical pixels.
     Move(i32, i32),
     /// Resize the focused window, in logical pixels.
@@ -51,6 +55,8 @@ pub fn action(modifiers: &ModifiersState, keysym: Keysym) -> Option<Action> {
         Keysym::Tab | Keysym::ISO_Left_Tab => Some(Action::NextWindow),
         Keysym::q | Keysym::Q => Some(Action::CloseWindow),
         Keysym::m | Keysym::M => Some(Action::ToggleMaximised),
+        Keysym::f | Keysym::F => Some(Action::ToggleOverlay),
+        Keysym::F11 => Some(Action::ToggleOnParent),
         Keysym::e | Keysym::E if modifiers.shift => Some(Action::Exit),
         _ => None,
     }
@@ -77,6 +83,12 @@ mod tests {
         assert_eq!(action(&none, Keysym::XF86_Switch_VT_1), Some(Action::SwitchVt(1)));
         assert_eq!(action(&none, Keysym::XF86_Switch_VT_12), Some(Action::SwitchVt(12)));
         assert_eq!(action(&none, Keysym::F2), None);
+    }
+
+    #[test]
+    fn super_and_f11_are_about_our_own_window() {
+        assert_eq!(action(&logo(false), Keysym::F11), Some(Action::ToggleOnParent));
+        assert_eq!(action(&ModifiersState::default(), Keysym::F11), None);
     }
 
     #[test]

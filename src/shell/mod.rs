@@ -3,15 +3,20 @@
 //! Owns every such decision. Must not know protocols beyond the handles that they give (a toplevel, a popup), nor
 //! how windows are drawn or when.
 
+pub mod areas;
 pub mod cursor;
 pub mod grab;
 pub mod keys;
+mod overlay;
 pub mod place;
 pub mod popups;
 pub mod tree;
 pub mod window;
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    ops::{Deref, DerefMut},
+};
 
 use smithay::{
     desktop::{PopupKind, PopupManager},
@@ -24,20 +29,44 @@ use smithay::{
     },
 };
 
+pub use areas::Area;
 pub use grab::Grab;
 pub use window::Window;
 
 /// The windows, bottom to top, and what is being done with them.
 #[derive(Debug, Default)]
 pub struct Shell {
-    windows: Vec<Window>,
+    windows: Numbered<Vec<Window>>,
+    overlay: Numbered<Option<overlay::Overlay>>,
     /// The popups of all windows.
     pub popups: PopupManager,
     newest_popup: u64,
     /// Where windows go: the outputs in the global coordinate space.
-    areas: Vec<Rectangle<i32, Logical>>,
+    areas: Vec<Area>,
     /// Keys that were ours when they went down: no client is to see them come up.
     pub swallowed_keys: HashSet<Keycode>,
+}
+
+/// Something with a number that is another after every access that may have changed it.
+#[derive(Debug, Default)]
+struct Numbered<T> {
+    value: T,
+    number: u64,
+}
+
+impl<T> Deref for Numbered<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Numbered<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.number = self.number.wrapping_add(1);
+        &mut self.value
+    }
 }
 
 /// What a commit did to a window.
@@ -52,39 +81,6 @@ pub enum Mapping {
 }
 
 impl Shell {
-    /// Sets where windows go; windows that would be out of sight move.
-    pub fn set_areas(&mut self, areas: Vec<Rectangle<i32, Logical>>) {
-        self.areas = areas;
-        for index in 0..self.windows.len() {
-            let Some(window) = self.windows.get(index) else { continue };
-            let frame = window.frame();
-            if window.mapped && !self.areas.iter().any(|area| area.overlaps(frame)) {
-                let location = self.place(index, frame);
-                if let Some(window) = self.windows.get_mut(index) {
-                    window.location = location;
-                }
-            }
-        }
-    }
-
-    /// The area in which `point` lies, or the one nearest to it.
-    pub fn area_at(&self, point: Point<f64, Logical>) -> Option<Rectangle<i32, Logical>> {
-        let distance = |area: &Rectangle<i32, Logical>| {
-            let off = point - nearest_in(*area, point);
-            off.x * off.x + off.y * off.y
-        };
-        let at = self.areas.iter().find(|area| area.to_f64().contains(point));
-        at.or_else(|| self.areas.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))).copied()
-    }
-
-    /// `point`, moved into the nearest area.
-    pub fn clamp(&self, point: Point<f64, Logical>) -> Point<f64, Logical> {
-        match self.area_at(point) {
-            Some(area) if !area.to_f64().contains(point) => nearest_in(area, point),
-            _ => point,
-        }
-    }
-
     /// A new toplevel, not mapped yet.
     pub fn add(&mut self, toplevel: ToplevelSurface) {
         self.windows.push(Window::new(toplevel));
@@ -93,6 +89,11 @@ impl Shell {
     /// A toplevel is gone.
     pub fn remove(&mut self, surface: &WlSurface) {
         self.windows.retain(|window| window.surface() != surface);
+    }
+
+    /// A number that stays the same only while no window comes, goes, or may have moved, and the overlay neither.
+    pub fn arrangement(&self) -> u64 {
+        self.windows.number.wrapping_add(self.overlay.number)
     }
 
     /// The windows that can be seen, top to bottom.
@@ -128,8 +129,12 @@ impl Shell {
         let Some(index) = self.windows.iter().position(|window| window.surface() == surface) else {
             return Mapping::Unchanged;
         };
-        let Some(window) = self.windows.get_mut(index) else { return Mapping::Unchanged };
         let has_buffer = tree::content(surface, |content| content.view.is_some());
+        if self.windows.get(index).is_some_and(|window| window.mapped == has_buffer && !window.is_resizing())
+        {
+            return Mapping::Unchanged;
+        }
+        let Some(window) = self.windows.get_mut(index) else { return Mapping::Unchanged };
         let was_mapped = std::mem::replace(&mut window.mapped, has_buffer);
         window.settle_resize();
         match (was_mapped, has_buffer) {
@@ -154,7 +159,7 @@ impl Shell {
     }
 
     fn place(&self, index: usize, frame: Rectangle<i32, Logical>) -> Point<i32, Logical> {
-        let Some(area) = self.areas.first() else { return frame.loc };
+        let Some(area) = self.area_at(frame.loc.to_f64()) else { return frame.loc };
         let others: Vec<_> = self
             .windows
             .iter()
@@ -162,7 +167,7 @@ impl Shell {
             .filter(|(other, window)| *other != index && window.mapped)
             .map(|(_, window)| window.frame())
             .collect();
-        place::place(frame.size, *area, &others)
+        place::place(frame.size, area, &others)
     }
 
     /// The surface that takes input at `point`, with the place of its origin.
@@ -188,6 +193,12 @@ impl Shell {
         self.window(&root)
     }
 
+    /// The frame of the window that `surface` belongs to, or of the overlay.
+    pub fn frame_of(&self, surface: &WlSurface) -> Option<Rectangle<i32, Logical>> {
+        let overlay = self.overlay().filter(|(overlay, _)| *overlay == surface);
+        overlay.map(|(_, frame)| frame).or_else(|| self.window_of(surface).map(Window::frame))
+    }
+
     /// Makes a popup fit into the area that its window is in.
     pub fn unconstrain(&self, popup: &PopupSurface) {
         let kind = PopupKind::Xdg(popup.clone());
@@ -201,6 +212,9 @@ impl Shell {
 
     /// Every surface that can be seen, top to bottom, with its data and the place of its origin.
     pub fn for_each_surface(&self, mut f: impl FnMut(&WlSurface, &SurfaceData, Point<i32, Logical>)) {
+        if let Some((surface, frame)) = self.overlay() {
+            tree::for_each(surface, frame.loc, &mut f);
+        }
         for window in self.visible() {
             for (popup, at) in popups::of_window(window.surface()) {
                 let origin = window.location + at - popup.geometry().loc;
@@ -210,58 +224,25 @@ impl Shell {
         }
     }
 
+    /// What these surfaces showed is lost, and only their clients have it: their windows are configured once more, which makes
+    /// most toolkits draw.
+    pub fn ask_for_content(&self, surfaces: &[WlSurface]) {
+        if surfaces.is_empty() {
+            return;
+        }
+        let owners: Vec<_> = surfaces.iter().filter_map(|surface| self.window_of(surface)).collect();
+        for window in self.visible().filter(|window| owners.iter().any(|owner| std::ptr::eq(*owner, *window)))
+        {
+            window.toplevel.send_configure();
+        }
+    }
+
     /// Drops windows whose toplevel is dead, and dead popups.
     pub fn cleanup(&mut self) {
         self.popups.cleanup();
-        self.windows.retain(|window| window.surface().is_alive());
-    }
-}
-
-/// The pixel of `area` that is nearest to a point outside.
-fn nearest_in(area: Rectangle<i32, Logical>, point: Point<f64, Logical>) -> Point<f64, Logical> {
-    let (first, size) = (area.loc.to_f64(), area.size.to_f64());
-    // Not `clamp`, which panics for an empty area.
-    let axis = |at: f64, first: f64, length: f64| at.min(first + length - 1.0).max(first);
-    Point::from((axis(point.x, first.x, size.w), axis(point.y, first.y, size.h)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two outputs side by side, the second one half as high.
-    fn shell() -> Shell {
-        let mut shell = Shell::default();
-        shell.set_areas(vec![
-            Rectangle::new((0, 0).into(), (100, 100).into()),
-            Rectangle::new((100, 0).into(), (100, 50).into()),
-        ]);
-        shell
-    }
-
-    fn clamped(x: f64, y: f64) -> (f64, f64) {
-        shell().clamp((x, y).into()).into()
-    }
-
-    #[test]
-    fn a_pointer_that_leaves_the_outputs_stays_on_the_one_that_it_leaves() {
-        assert_eq!(clamped(250.0, 20.0), (199.0, 20.0));
-        assert_eq!(clamped(150.0, -5.0), (150.0, 0.0));
-        assert_eq!(clamped(150.0, 52.0), (150.0, 49.0));
-        assert_eq!(clamped(-1.0, 120.0), (0.0, 99.0));
-    }
-
-    #[test]
-    fn a_slow_pointer_crosses_from_one_output_to_the_next() {
-        assert_eq!(clamped(99.5, 20.0), (99.5, 20.0));
-        assert_eq!(clamped(100.0, 20.0), (100.0, 20.0));
-    }
-
-    #[test]
-    fn a_pointer_without_outputs_and_one_on_an_empty_output_are_somewhere() {
-        let mut shell = Shell::default();
-        assert_eq!(shell.clamp((5.0, 5.0).into()), (5.0, 5.0).into());
-        shell.set_areas(vec![Rectangle::default()]);
-        assert_eq!(shell.clamp((5.0, 5.0).into()), (0.0, 0.0).into());
+        self.cleanup_overlay();
+        if self.windows.iter().any(|window| !window.surface().is_alive()) {
+            self.windows.retain(|window| window.surface().is_alive());
+        }
     }
 }

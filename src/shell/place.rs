@@ -5,10 +5,14 @@ use smithay::utils::{Logical, Point, Rectangle, Size};
 /// The gap that is kept to the edges of the area and between windows where there is room.
 const GAP: i32 = 16;
 
+/// How many windows are taken into account, from the topmost down: the work grows with their third power.
+const MAX_OTHERS: usize = 32;
+
 /// Finds a place for a window of `size` in `area`.
 ///
 /// The candidates are the area's centre (for the first window), its corners, and the spots beside and below the other
-/// windows; the one that overlaps the others least wins, then the one nearest to the top left.
+/// windows; the one that overlaps the others least wins, then the one nearest to the top left. `others` are in their order
+/// from the bottom up; of many, only the topmost count.
 pub fn place(
     size: Size<i32, Logical>,
     area: Rectangle<i32, Logical>,
@@ -18,6 +22,7 @@ pub fn place(
     if others.is_empty() || room.is_empty() {
         return area.loc + Point::from((room.w / 2, room.h / 2));
     }
+    let others = others.get(others.len().saturating_sub(MAX_OTHERS)..).unwrap_or(others);
     let (left, top) = (area.loc.x, area.loc.y);
     let mut xs = vec![left + GAP.min(room.w), left + (room.w - GAP).max(0)];
     let mut ys = vec![top + GAP.min(room.h), top + (room.h - GAP).max(0)];
@@ -27,6 +32,10 @@ pub fn place(
     }
     xs.retain(|x| (left..=left + room.w).contains(x));
     ys.retain(|y| (top..=top + room.h).contains(y));
+    for lines in [&mut xs, &mut ys] {
+        lines.sort_unstable();
+        lines.dedup();
+    }
     let spots = ys.iter().flat_map(|y| xs.iter().map(|x| Point::from((*x, *y))));
     let best = spots.min_by_key(|spot| {
         let frame = Rectangle::new(*spot, size);
@@ -53,6 +62,14 @@ mod tests {
 
     fn area() -> Rectangle<i32, Logical> {
         Rectangle::new((100, 0).into(), (1280, 720).into())
+    }
+
+    #[test]
+    fn of_many_windows_the_topmost_count() {
+        let frame = |x: i32| Rectangle::new((116 + x * 20, 16).into(), (20, 20).into());
+        let many: Vec<_> = (0..100).map(|x| frame(x % 50)).collect();
+        let topmost = &many[100 - MAX_OTHERS..];
+        assert_eq!(place((20, 20).into(), area(), &many), place((20, 20).into(), area(), topmost));
     }
 
     #[test]

@@ -124,6 +124,18 @@ impl Window {
         });
     }
 
+    /// The area that a maximised or fullscreen window fills is another now.
+    pub fn refill(&mut self, area: Rectangle<i32, Logical>) {
+        if !self.is_filling() {
+            return;
+        }
+        self.location = area.loc;
+        self.toplevel.with_pending_state(|pending| pending.size = Some(area.size));
+        if self.toplevel.is_initial_configure_sent() {
+            self.toplevel.send_pending_configure();
+        }
+    }
+
     /// Ends `state`. A window that was mapped in it has no size to go back to and chooses one itself.
     pub fn unfill(&mut self, state: State) {
         let still_filling = self.toplevel.with_pending_state(|pending| {
@@ -172,6 +184,11 @@ impl Window {
     pub fn end_resize(&mut self) {
         self.toplevel.with_pending_state(|pending| pending.states.unset(State::Resizing));
         self.toplevel.send_pending_configure();
+    }
+
+    /// Whether a corner is held that a commit may move.
+    pub(super) fn is_resizing(&self) -> bool {
+        self.anchor.is_some()
     }
 
     /// Moves the window so that the corner that a resize holds stays where it is.

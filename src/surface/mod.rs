@@ -4,8 +4,12 @@
 //! fds, Wayland objects, smithay or a clock: everything is generic over [`crate::fence::Fence`], so that
 //! the tests drive it with simulated fences.
 
+pub mod pacing;
+pub mod policy;
 pub mod queue;
 pub mod validate;
 
-pub use queue::{Applied, CommitId, Overflow, Queue};
+pub use pacing::Constraints;
+pub use policy::Acquire;
+pub use queue::{Applied, CommitId, Overflow, Pushed, Queue, Queued};
 pub use validate::{Attached, PointOrder, Sync, Violation, validate};

@@ -1,12 +1,13 @@
 //! The commits of one surface that have not been applied yet: a bounded first-in-first-out queue.
 //!
-//! Owns the order (I4) and the bound (I8). A commit *opens* when every fence it waits for has signalled and
-//! every commit before it is open; an open commit may be *applied* at once, or later with the rest of its
-//! subsurface tree. Must not know fds, Wayland objects or a clock, nor how a fence is waited for: whoever
-//! waits calls [`Queue::poll`], and the queue asks the fences themselves.
+//! Owns the order (I4) and the bound (I8). A commit *opens* when every fence it waits for has signalled, its time has
+//! come, no fifo barrier that it waits for is left, and every commit before it is open; an open commit may be *applied*
+//! at once, or later with the rest of its subsurface tree. Must not know fds, Wayland objects or a clock, nor how a
+//! fence is waited for: whoever waits calls [`Queue::poll`], and the queue asks the fences themselves.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
+use super::Constraints;
 use crate::fence::{Fence, Status};
 
 /// Identifies one commit of one surface; later commits have greater ids. 0 is no commit.
@@ -35,13 +36,61 @@ pub struct Applied<C> {
     pub superseded: Vec<C>,
 }
 
+/// What became of a new commit.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Pushed<C> {
+    /// The new commit.
+    pub id: CommitId,
+    /// The newest commit that opened just now, if any did.
+    pub opened: Option<CommitId>,
+    /// What an earlier commit brought and nobody will ever see: both will be applied at once.
+    pub superseded: Option<C>,
+}
+
+/// A commit in the queue, as it can be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Queued<'a, F, C> {
+    /// The fences that it still waits for, as far as anybody has asked them.
+    pub waits: &'a [F],
+    /// It waits for a fifo barrier.
+    pub held_by_barrier: bool,
+    /// It waits for this time.
+    pub not_before: Option<Duration>,
+    /// A commit before it is not open.
+    pub behind: bool,
+    /// It can be applied.
+    pub open: bool,
+    /// What it brings.
+    pub content: Option<&'a C>,
+}
+
 #[derive(Debug)]
 struct Entry<F, C> {
     id: CommitId,
     waits: Vec<F>,
+    constraints: Constraints,
+    /// No later commit can be applied at once with this one any more. False for what a synchronised subsurface has
+    /// committed since its parent did.
+    sealed: bool,
     open: bool,
     /// `None` for a commit that brings no buffer: it takes its turn, and supersedes nothing.
     content: Option<C>,
+}
+
+impl<F, C> Entry<F, C> {
+    /// Whether nothing but the order keeps it from opening. `barrier` says whether the surface has a barrier, or will
+    /// have before this commit is applied.
+    fn is_ready(&self, barrier: bool) -> bool {
+        self.waits.is_empty()
+            && self.constraints.not_before.is_none()
+            && !(barrier && self.constraints.wait_barrier)
+    }
+
+    /// Whether it leaves a barrier behind before the next commit can be applied.
+    fn will_set_barrier(&self) -> bool {
+        self.sealed && self.constraints.set_barrier
+    }
 }
 
 /// The queue of one surface; `F` is a fence to wait for, `C` what the commit brings.
@@ -49,32 +98,80 @@ struct Entry<F, C> {
 pub struct Queue<F, C> {
     last: CommitId,
     entries: VecDeque<Entry<F, C>>,
+    /// The `fifo_barrier` condition of the surface.
+    barrier: bool,
 }
 
 impl<F, C> Default for Queue<F, C> {
     fn default() -> Self {
-        Self { last: CommitId(0), entries: VecDeque::new() }
+        Self { last: CommitId(0), entries: VecDeque::new(), barrier: false }
     }
 }
 
 impl<F: Fence, C> Queue<F, C> {
+    /// What a queued commit takes here, without its fences.
+    pub const BYTES_PER_COMMIT: usize = size_of::<Entry<F, C>>();
+
     /// The id that the next [`push`](Self::push) gives.
     pub fn next_id(&self) -> CommitId {
         CommitId(self.last.0.saturating_add(1))
     }
 
-    /// Appends a commit that waits for `waits`.
+    /// Appends a commit that waits for `waits` only.
     ///
     /// Returns its id and whether it is open already, in which case nothing has to be waited for.
     pub fn push(&mut self, waits: Vec<F>, content: Option<C>) -> Result<(CommitId, bool), Overflow> {
+        let pushed = self.push_with(waits, content, Constraints::default(), false)?;
+        Ok((pushed.id, pushed.opened == Some(pushed.id)))
+    }
+
+    /// Appends a commit that waits for `waits` and for its `constraints`.
+    ///
+    /// `synchronised` says that the surface is a synchronised subsurface now: the commit is applied with its parent's next
+    /// one, at once with all that follow until then. Such a commit supersedes the content of those before it, and lets
+    /// their fences go. It waits for no barrier: fifo-v1 has that constraint ignored.
+    pub fn push_with(
+        &mut self,
+        waits: Vec<F>,
+        content: Option<C>,
+        constraints: Constraints,
+        synchronised: bool,
+    ) -> Result<Pushed<C>, Overflow> {
         if self.entries.len() >= MAX_QUEUED_COMMITS {
             return Err(Overflow);
         }
         let id = self.next_id();
         self.last = id;
-        let open = self.entries.back().is_none_or(|before| before.open) && waits.is_empty();
-        self.entries.push_back(Entry { id, waits, open, content });
-        Ok((id, open))
+        let mut superseded = None;
+        if content.is_some() {
+            for entry in self.entries.iter_mut().rev().take_while(|entry| !entry.sealed) {
+                if let Some(before) = entry.content.take() {
+                    entry.waits.clear();
+                    superseded = Some(before);
+                }
+            }
+        }
+        let wait_barrier = constraints.wait_barrier && !synchronised;
+        let constraints = Constraints { wait_barrier, ..constraints };
+        self.entries.push_back(Entry { id, waits, constraints, sealed: false, open: false, content });
+        let opened = self.open_ready();
+        if !synchronised {
+            self.seal();
+        }
+        Ok(Pushed { id, opened, superseded })
+    }
+
+    /// The commits so far will be applied before any later one: the parent of a synchronised subsurface has committed.
+    pub fn seal(&mut self) {
+        // What is applied at once has one barrier, behind the last commit: none of them waits for it.
+        let mut set_barrier = false;
+        for entry in self.entries.iter_mut().rev().take_while(|entry| !entry.sealed) {
+            entry.sealed = true;
+            set_barrier |= std::mem::take(&mut entry.constraints.set_barrier);
+        }
+        if let Some(last) = self.entries.back_mut() {
+            last.constraints.set_barrier |= set_barrier;
+        }
     }
 
     /// Asks the fences of the commits at the head and opens those that are ready, in order.
@@ -83,23 +180,71 @@ impl<F: Fence, C> Queue<F, C> {
     /// the newest open commit, if one opened now. `failed` is told of each fence that ended with an error; the
     /// kernel counts such a fence as signalled, and so does the queue: the client's frame is broken, not late.
     pub fn poll(&mut self, mut failed: impl FnMut(CommitId, i32)) -> Option<CommitId> {
-        let mut newest = None;
-        for entry in self.entries.iter_mut().skip_while(|entry| entry.open) {
-            entry.waits.retain(|fence| match fence.status() {
-                Status::Unmaterialised | Status::Pending => true,
-                Status::Signalled => false,
-                Status::Failed(errno) => {
-                    failed(entry.id, errno);
-                    false
+        let mut barrier = self.barrier;
+        for entry in &mut self.entries {
+            if !entry.open {
+                entry.waits.retain(|fence| match fence.status() {
+                    Status::Unmaterialised | Status::Pending => true,
+                    Status::Signalled => false,
+                    Status::Failed(errno) => {
+                        failed(entry.id, errno);
+                        false
+                    }
+                });
+                if !entry.is_ready(barrier) {
+                    break;
                 }
-            });
-            if !entry.waits.is_empty() {
-                break;
             }
-            entry.open = true;
-            newest = Some(entry.id);
+            barrier |= entry.will_set_barrier();
+        }
+        self.open_ready()
+    }
+
+    /// Opens, in order, what is known to be ready without asking a fence; returns the newest, if there is any.
+    pub fn open_ready(&mut self) -> Option<CommitId> {
+        let mut barrier = self.barrier;
+        let mut newest = None;
+        for entry in &mut self.entries {
+            if !entry.open {
+                if !entry.is_ready(barrier) {
+                    break;
+                }
+                entry.open = true;
+                newest = Some(entry.id);
+            }
+            barrier |= entry.will_set_barrier();
         }
         newest
+    }
+
+    /// Content that is applied now will be shown at `presents_at` or later: commits wait no more for times up to then.
+    pub fn reached(&mut self, presents_at: Duration) {
+        for entry in &mut self.entries {
+            entry.constraints.not_before.take_if(|target| *target <= presents_at);
+        }
+    }
+
+    /// The time that the first commit that is not open waits for, if it waits for nothing else.
+    pub fn target(&self) -> Option<Duration> {
+        let mut barrier = self.barrier;
+        for entry in &self.entries {
+            if !entry.open {
+                let held = !entry.waits.is_empty() || barrier && entry.constraints.wait_barrier;
+                return entry.constraints.not_before.filter(|_| !held);
+            }
+            barrier |= entry.will_set_barrier();
+        }
+        None
+    }
+
+    /// Whether the surface has a barrier: a commit that sets one was applied, and no output has latched it yet.
+    pub fn has_barrier(&self) -> bool {
+        self.barrier
+    }
+
+    /// An output has latched the surface, or none will for a while.
+    pub fn clear_barrier(&mut self) {
+        self.barrier = false;
     }
 
     /// Removes every commit up to `id`, which the caller has applied.
@@ -107,21 +252,63 @@ impl<F: Fence, C> Queue<F, C> {
         let mut content = None;
         let mut superseded = Vec::new();
         while self.entries.front().is_some_and(|entry| entry.id <= id) {
-            if let Some(newer) = self.entries.pop_front().and_then(|entry| entry.content) {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.barrier |= entry.constraints.set_barrier;
+            if let Some(newer) = entry.content {
                 superseded.extend(content.replace(newer));
             }
         }
         Applied { content, superseded }
     }
 
-    /// Whether `id` may be applied: every fence it and its predecessors waited for has signalled.
-    pub fn is_open(&self, id: CommitId) -> bool {
-        self.entries.iter().take_while(|entry| entry.id <= id).all(|entry| entry.open)
-    }
-
     /// The fences of commits that are not open yet, with their commit.
     pub fn waiting(&self) -> impl Iterator<Item = (CommitId, &F)> {
         self.entries.iter().flat_map(|entry| entry.waits.iter().map(|fence| (entry.id, fence)))
+    }
+
+    /// As [`waiting`](Self::waiting), to wait for them in another way.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut F> {
+        self.entries.iter_mut().flat_map(|entry| entry.waits.iter_mut())
+    }
+
+    /// What a commit that has not been applied brings.
+    pub fn content_mut(&mut self, id: CommitId) -> Option<&mut C> {
+        self.entries.iter_mut().find(|entry| entry.id == id)?.content.as_mut()
+    }
+
+    /// The content of commit `id` takes its fences along, by `give`: whoever reads it waits for them, and the commit does no
+    /// more. [`poll`](Self::poll) then opens it in its turn.
+    ///
+    /// Nothing happens, and false is returned, unless the commit brings content and all of its fences have materialised (I6).
+    pub fn hand_over(&mut self, id: CommitId, give: impl FnOnce(&mut C)) -> bool {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { return false };
+        let Some(content) = &mut entry.content else { return false };
+        if entry.waits.iter().any(|fence| fence.status() == Status::Unmaterialised) {
+            return false;
+        }
+        give(content);
+        entry.waits.clear();
+        true
+    }
+
+    /// The commits that have not been applied, oldest first, for people who look.
+    pub fn queued(&self) -> impl Iterator<Item = Queued<'_, F, C>> {
+        let mut barrier = self.barrier;
+        let mut behind = false;
+        self.entries.iter().map(move |entry| {
+            let held_by_barrier = !entry.open && barrier && entry.constraints.wait_barrier;
+            barrier |= entry.will_set_barrier();
+            let queued = Queued {
+                waits: &entry.waits,
+                held_by_barrier,
+                not_before: entry.constraints.not_before.filter(|_| !entry.open),
+                behind,
+                open: entry.open,
+                content: entry.content.as_ref(),
+            };
+            behind |= !entry.open;
+            queued
+        })
     }
 
     /// The number of commits not applied yet.
@@ -141,134 +328,4 @@ impl<F: Fence, C> Queue<F, C> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{cell::Cell, rc::Rc};
-
-    use super::*;
-
-    #[derive(Clone, Debug)]
-    struct Sim(Rc<Cell<Status>>);
-
-    impl Sim {
-        fn pending() -> Self {
-            Self(Rc::new(Cell::new(Status::Pending)))
-        }
-
-        fn signal(&self) {
-            self.0.set(Status::Signalled);
-        }
-    }
-
-    impl Fence for Sim {
-        fn status(&self) -> Status {
-            self.0.get()
-        }
-    }
-
-    fn poll(queue: &mut Queue<Sim, u32>) -> Option<CommitId> {
-        queue.poll(|_, _| {})
-    }
-
-    #[test]
-    fn a_commit_that_waits_for_nothing_is_open_at_once() {
-        let mut queue = Queue::<Sim, _>::default();
-        assert_eq!(queue.push(vec![], Some(7)), Ok((CommitId(1), true)));
-        let applied = queue.apply(CommitId(1));
-        assert_eq!((applied.content, applied.superseded), (Some(7), vec![]));
-        assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn a_ready_commit_does_not_overtake_one_that_waits() {
-        let mut queue = Queue::default();
-        let fence = Sim::pending();
-        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
-        assert_eq!(queue.push(vec![], Some(2)), Ok((CommitId(2), false)));
-        assert_eq!(poll(&mut queue), None);
-        assert!(!queue.is_open(CommitId(2)));
-        fence.signal();
-        assert_eq!(poll(&mut queue), Some(CommitId(2)));
-        assert!(queue.is_open(CommitId(1)) && queue.is_open(CommitId(2)));
-    }
-
-    #[test]
-    fn a_commit_opens_only_when_all_of_its_fences_have_signalled() {
-        let mut queue = Queue::default();
-        let fences = [Sim::pending(), Sim::pending()];
-        assert_eq!(queue.push(fences.to_vec(), Some(1)), Ok((CommitId(1), false)));
-        fences[1].signal();
-        assert_eq!(poll(&mut queue), None);
-        fences[0].signal();
-        assert_eq!(poll(&mut queue), Some(CommitId(1)));
-    }
-
-    #[test]
-    fn an_unmaterialised_fence_is_not_ready() {
-        let mut queue = Queue::default();
-        let fence = Sim(Rc::new(Cell::new(Status::Unmaterialised)));
-        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
-        assert_eq!(poll(&mut queue), None);
-        fence.signal();
-        assert_eq!(poll(&mut queue), Some(CommitId(1)));
-    }
-
-    #[test]
-    fn a_fence_that_failed_counts_as_signalled_and_is_told() {
-        let mut queue = Queue::default();
-        let fence = Sim::pending();
-        assert_eq!(queue.push(vec![fence.clone()], Some(1)), Ok((CommitId(1), false)));
-        fence.0.set(Status::Failed(-5));
-        let mut told = vec![];
-        assert_eq!(queue.poll(|id, errno| told.push((id, errno))), Some(CommitId(1)));
-        assert_eq!(told, [(CommitId(1), -5)]);
-    }
-
-    #[test]
-    fn contents_replaced_before_they_were_applied_are_handed_back() {
-        let mut queue = Queue::<Sim, _>::default();
-        for content in 1..=4 {
-            assert!(queue.push(vec![], Some(content)).is_ok());
-        }
-        let applied = queue.apply(CommitId(3));
-        assert_eq!((applied.content, applied.superseded), (Some(3), vec![1, 2]));
-        assert_eq!(queue.clear().collect::<Vec<_>>(), [4]);
-    }
-
-    #[test]
-    fn a_commit_without_a_buffer_takes_its_turn_and_supersedes_nothing() {
-        let mut queue = Queue::default();
-        let fence = Sim::pending();
-        assert!(queue.push(vec![fence.clone()], Some(1)).is_ok());
-        assert_eq!(queue.push(vec![], None), Ok((CommitId(2), false)));
-        fence.signal();
-        assert_eq!(poll(&mut queue), Some(CommitId(2)));
-        let applied = queue.apply(CommitId(2));
-        assert_eq!((applied.content, applied.superseded), (Some(1), vec![]));
-    }
-
-    #[test]
-    fn the_queue_is_bounded_and_recovers_when_it_drains() {
-        let mut queue = Queue::default();
-        let fence = Sim::pending();
-        assert!(queue.push(vec![fence.clone()], Some(0)).is_ok());
-        for content in 1..MAX_QUEUED_COMMITS as u32 {
-            assert!(queue.push(vec![], Some(content)).is_ok());
-        }
-        assert_eq!(queue.push(vec![], Some(0)), Err(Overflow));
-        fence.signal();
-        let newest = poll(&mut queue).unwrap();
-        assert_eq!(queue.apply(newest).superseded.len(), MAX_QUEUED_COMMITS - 1);
-        assert!(queue.push(vec![], Some(0)).is_ok());
-    }
-
-    #[test]
-    fn fences_that_have_signalled_are_let_go() {
-        let mut queue = Queue::default();
-        let (first, second) = (Sim::pending(), Sim::pending());
-        assert!(queue.push(vec![first.clone(), second.clone()], Some(1)).is_ok());
-        first.signal();
-        assert_eq!(poll(&mut queue), None);
-        assert_eq!(queue.waiting().count(), 1);
-        assert_eq!(Rc::strong_count(&first.0), 1);
-    }
-}
+mod tests;

@@ -12,8 +12,8 @@ pub enum Attached {
     Null,
     /// A buffer that supports explicit synchronisation: every dma-buf of linux-dmabuf.
     Explicit,
-    /// A buffer that does not: `wl_shm`. The protocol leaves these to the compositor, and for a buffer that
-    /// the CPU has written there is no fence to speak of.
+    /// A buffer that does not: `wl_shm`, or a single pixel. The protocol leaves these to the compositor, and for a buffer
+    /// that the CPU has written there is no fence to speak of.
     ImplicitOnly,
 }
 

@@ -10,13 +10,16 @@
 pub mod atomic;
 pub mod dma_buf;
 pub mod dma_heap;
+pub mod drm_master;
 pub mod egl;
 pub mod mapping;
+pub mod memfd;
 pub mod property_blob;
 pub mod sw_sync;
 pub mod sync_file;
 pub mod syncobj;
 pub mod udmabuf;
 pub mod vgem;
+pub mod wl_shm;
 
 mod ioctl;

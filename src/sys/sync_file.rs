@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 
 use super::ioctl::{call, owned};
@@ -30,6 +31,11 @@ struct FenceInfo {
     status: i32,
     flags: u32,
     timestamp_ns: u64,
+}
+
+impl FenceInfo {
+    const EMPTY: Self =
+        Self { obj_name: [0; NAME_LEN], driver_name: [0; NAME_LEN], status: 0, flags: 0, timestamp_ns: 0 };
 }
 
 #[repr(C)]
@@ -99,21 +105,21 @@ pub fn status(fd: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(file_info(fd, &mut [])?.status)
 }
 
-/// Everything FILE_INFO tells, in two calls: the number of fences, then the fences.
+/// Everything FILE_INFO tells. One call if there is one fence, as in most sync_files.
 ///
 /// # Errors
 /// `ENOTTY` if `fd` is no sync_file, `ENOMEM`.
 pub fn info(fd: BorrowedFd<'_>) -> io::Result<Info> {
-    let count = file_info(fd, &mut [])?.num_fences;
-    let empty = FenceInfo {
-        obj_name: [0; NAME_LEN],
-        driver_name: [0; NAME_LEN],
-        status: 0,
-        flags: 0,
-        timestamp_ns: 0,
+    let mut fences = vec![FenceInfo::EMPTY];
+    let head = match file_info(fd, &mut fences) {
+        // Room for none at all makes the kernel say how many there are, and room for too few is an error.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            let count = file_info(fd, &mut [])?.num_fences;
+            fences.resize(count as usize, FenceInfo::EMPTY);
+            file_info(fd, &mut fences)?
+        }
+        head => head?,
     };
-    let mut fences = vec![empty; count as usize];
-    let head = file_info(fd, &mut fences)?;
     fences.truncate(head.num_fences as usize);
     let detail = |fence: &FenceInfo| FenceDetail {
         driver: text(&fence.driver_name),

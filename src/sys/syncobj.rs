@@ -292,20 +292,20 @@ pub fn query(fd: BorrowedFd<'_>, handle: Handle, last_submitted: bool) -> io::Re
     Ok(unsafe { (&raw const point).read_volatile() })
 }
 
-/// Adds a signalled fence at `point`. Never replaces: at 0, or below the last point, it chains to what is
-/// there, so it signals no sooner than that. Linux 5.2.
+/// Adds a signalled fence at each of `points`, on the timeline at the same place in `handles`. Never replaces: at 0, or
+/// below the last point, it chains to what is there, so it signals no sooner than that. Linux 5.2.
 ///
 /// # Errors
-/// `ENOENT` if there is no such handle, `ENOMEM`.
-pub fn timeline_signal(fd: BorrowedFd<'_>, handle: Handle, point: u64) -> io::Result<()> {
+/// `ENOENT` if there is no such handle, `ENOMEM`; none of the points has been signalled then. `EINVAL` for none.
+pub fn timeline_signal(fd: BorrowedFd<'_>, handles: &[Handle], points: &[u64]) -> io::Result<()> {
     let mut args = TimelineArray {
-        handles: (&raw const handle).expose_provenance() as u64,
-        points: (&raw const point).expose_provenance() as u64,
-        count_handles: 1,
+        handles: handles.as_ptr().expose_provenance() as u64,
+        points: points.as_ptr().expose_provenance() as u64,
+        count_handles: count(handles, points)?,
         flags: 0,
     };
     // SAFETY: DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL takes a `struct drm_syncobj_timeline_array`; the kernel reads
-    // one handle and one point, both live until the call returns.
+    // `count_handles` entries of both arrays, which have that many and live until the call returns.
     unsafe { call::<TIMELINE_SIGNAL, _>(fd, &mut args)? };
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::ioctl::{Opcode, opcode};
 
 use super::ioctl::{call, owned};
+use super::memfd;
 
 /// The device.
 pub const PATH: &str = "/dev/udmabuf";
@@ -29,10 +29,8 @@ const CREATE: Opcode = opcode::write::<Create>(b'u', 0x42);
 /// `EINVAL` for a size that is 0, not whole pages or above the module's limit, `ENOTTY` if `device` is not
 /// udmabuf, `ENOMEM`, `EMFILE`.
 pub fn create(device: BorrowedFd<'_>, size: u64) -> io::Result<OwnedFd> {
-    let memory = memfd_create("fencepost", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&memory, size)?;
-    // The kernel insists: its pages must not go away under the dma-buf.
-    fcntl_add_seals(&memory, SealFlags::SHRINK)?;
+    // The kernel insists on the seal: its pages must not go away under the dma-buf.
+    let memory = memfd::sealed("fencepost", size)?;
     let memfd = u32::try_from(memory.as_raw_fd()).map_err(|_| rustix::io::Errno::BADF)?;
     let mut args = Create { memfd, flags: FLAGS_CLOEXEC, offset: 0, size };
     // SAFETY: UDMABUF_CREATE takes a `struct udmabuf_create`; the memfd is open for the whole call.

@@ -1,12 +1,26 @@
-//! What happened: counts and times per client.
+//! What happened: every hand-over of the chain as an event, and counts and times per client.
 //!
-//! Owns the record of a run, written as JSON when it ends. May be used by every layer; decides nothing.
+//! Owns the [events](event) and their [ring](tracer), what becomes of them (a [file], a [dump]), what can be read from them
+//! (the [story] of each commit, the [audit] of the invariants, the [summary]), and the record of a run, written as JSON when
+//! it ends. May be used by every layer; decides nothing.
 
+pub mod audit;
+pub mod command;
+pub mod dump;
+pub mod event;
+pub mod file;
+pub mod perfetto;
 mod record;
+pub mod story;
+pub mod stream;
+pub mod summary;
+pub mod tracer;
 
 use std::time::Duration;
 
-pub use record::{ClientRecord, Record, Released, SyncKind};
+pub use event::{CommitNumber, Event, FrameNumber, Reader, SyncKind, Text};
+pub use record::{Acquires, ClientRecord, Committed, OutputRecord, Record, Released};
+pub use tracer::{Times, latch, next_surface, note, output, rendered};
 
 /// The time on CLOCK_MONOTONIC: that of KMS flips, of presentation times and of fences.
 pub fn now() -> Duration {

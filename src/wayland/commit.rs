@@ -7,6 +7,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,73 +18,116 @@ use std::{
 use smithay::{
     reexports::wayland_server::{
         Client, DisplayHandle, Resource, Weak,
-        protocol::{wl_buffer::WlBuffer, wl_surface::WlSurface},
+        protocol::{
+            wl_callback::WlCallback,
+            wl_surface::{self, WlSurface},
+        },
     },
-    utils::{Buffer, Logical, Point as Place, Rectangle, Size},
+    utils::{Logical, Point as Place, Rectangle},
     wayland::{
         compositor::{
-            Blocker, BlockerState, BufferAssignment, Cacheable, CompositorHandler, SubsurfaceCachedState,
-            SurfaceAttributes, SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface,
-            with_states,
+            Blocker, BlockerState, Cacheable, CompositorHandler, SubsurfaceCachedState, SurfaceAttributes,
+            SurfaceData, add_blocker, get_children, get_role, is_sync_subsurface, with_states,
         },
         presentation::PresentationFeedbackCachedState,
         shell::xdg::{SurfaceCachedState as XdgCachedState, XDG_POPUP_ROLE},
     },
 };
 
-use super::{ClientState, disconnect, dmabuf::dmabuf_of, drm_syncobj::SyncobjSurface};
+#[cfg(not(feature = "guest"))]
+use crate::surface::validate;
+
+#[cfg(feature = "guest")]
+use super::broken::commit::{self as broken, validate};
+use super::{
+    ClientState,
+    acquire::{self, Acquiring, Wait},
+    disconnect,
+    drm_syncobj::SyncobjSurface,
+    incoming::{Incoming, target_and_fences},
+    pacing::PacingObjects,
+    traced,
+};
 use crate::{
     buffer::{
-        ClientBuffer, Release,
-        content::{Change, Picture},
+        Release,
+        content::{Change, Changed, Picture},
     },
     compositor::Compositor,
-    fence::{
-        Fence, Status,
-        release::Target,
-        roles::AcquireFence,
-        timeline::Point,
-        wait::{self, WaitToken},
-    },
+    fence::{roles::AcquireFence, timeline::Point},
     shell::tree,
-    surface::{self, Attached, CommitId, PointOrder, Queue, Sync, validate},
-    trace::{self, SyncKind},
+    surface::{self, Attached, CommitId, Constraints, PointOrder, Queue},
+    trace::{self, Event},
 };
-
-/// A fence that a queued commit waits for, and the event-loop source that tells of it.
-#[derive(Debug)]
-struct Wait {
-    fence: AcquireFence,
-    committed_at: Duration,
-    /// Removes the source when the wait is over, or the commit is gone.
-    _token: WaitToken,
-    /// One of the client's [`MAX_WAITS`](super::MAX_WAITS).
-    _count: Arc<()>,
-}
-
-/// How many eventfds a timeline may have registered and not fired (I8): the kernel keeps each until the timeline goes, also
-/// after the surface that waited for it.
-const MAX_EVENTFDS: u32 = 4096;
-
-/// The client waits for more than it may.
-#[derive(Debug, thiserror::Error)]
-#[error("too many commits wait for fences that do not signal; no more are accepted")]
-struct TooManyWaits;
-
-impl Fence for Wait {
-    fn status(&self) -> Status {
-        self.fence.status()
-    }
-}
 
 /// The synchronisation of one surface.
 #[derive(Debug, Default)]
 pub struct SurfaceSync {
-    queue: Queue<Wait, Change>,
+    pub(super) queue: Queue<Wait, Change>,
+    /// Its fences, as far as they are not in the queue.
+    pub acquiring: Acquiring,
     opened: Arc<AtomicU64>,
+    /// The surface's number in the trace; 0 until somebody asks.
+    number: u32,
     shape: Shape,
+    /// Whether the queue is to be asked at the end of this turn.
+    fired: bool,
+    /// Shared with every release that is owed for this surface.
+    held: Rc<()>,
     /// The live linux-drm-syncobj object, with the points set since the last commit.
     pub explicit: Option<SyncobjSurface>,
+    /// The callbacks of `wl_surface.get_release` since the last commit.
+    pub release_callbacks: Vec<WlCallback>,
+    /// The live fifo and commit-timing objects, with the constraints set since the last commit.
+    pub pacing: PacingObjects,
+}
+
+impl SurfaceSync {
+    /// The surface's number in the trace.
+    pub fn number(&mut self) -> u32 {
+        if self.number == 0 {
+            self.number = trace::next_surface();
+        }
+        self.number
+    }
+
+    /// The time that the next commit waits for, if it waits for nothing else.
+    pub fn target(&self) -> Option<Duration> {
+        self.queue.target()
+    }
+
+    /// Whether the surface has a fifo barrier.
+    pub fn has_barrier(&self) -> bool {
+        self.queue.has_barrier()
+    }
+
+    /// Clears its fifo barrier. [`advance`] then opens what waited for it.
+    pub fn clear_barrier(&mut self) {
+        self.queue.clear_barrier();
+    }
+
+    /// Lets commits go that wait for times up to `presents_at`. [`advance`] then opens them.
+    pub fn reached(&mut self, presents_at: Duration) {
+        self.queue.reached(presents_at);
+    }
+
+    /// How many of its commits are not released.
+    pub(super) fn unreleased(&self) -> usize {
+        Rc::strong_count(&self.held).saturating_sub(1)
+    }
+
+    /// The surface's parent has committed what the surface has.
+    pub fn taken_by_parent(&mut self) {
+        self.queue.seal();
+    }
+}
+
+#[cfg(feature = "guest")]
+impl SurfaceSync {
+    /// Forgets what waits, for a test.
+    pub(super) fn overtake(&mut self) {
+        drop(self.queue.clear());
+    }
 }
 
 /// Accesses the synchronisation state of a surface.
@@ -126,49 +170,21 @@ impl Blocker for Gate {
     }
 }
 
-/// The buffer that a commit brings.
-enum Incoming {
-    Nothing,
-    Null,
-    Buffer { wl_buffer: WlBuffer, buffer: ClientBuffer, size: Size<i32, Buffer>, has_alpha: bool },
-}
-
-impl Incoming {
-    fn take(states: &SurfaceData) -> Self {
-        let mut cached = states.cached_state.get::<SurfaceAttributes>();
-        // Taken: a buffer that smithay finds in the state is released by it too, when a newer state supersedes it.
-        match cached.pending().buffer.take() {
-            None => Self::Nothing,
-            Some(BufferAssignment::Removed) => Self::Null,
-            Some(BufferAssignment::NewBuffer(wl_buffer)) => {
-                match ClientBuffer::of(&wl_buffer, dmabuf_of(&wl_buffer)) {
-                    Some((buffer, size, has_alpha)) => Self::Buffer { wl_buffer, buffer, size, has_alpha },
-                    // Every buffer there is comes from a global of ours; one without content is a surface without.
-                    None => Self::Null,
-                }
-            }
-        }
-    }
-
-    fn attached(&self) -> Attached {
-        match self {
-            Self::Nothing => Attached::Nothing,
-            Self::Null => Attached::Null,
-            Self::Buffer { buffer: ClientBuffer::Dmabuf(..), .. } => Attached::Explicit,
-            Self::Buffer { buffer: ClientBuffer::Shm(_), .. } => Attached::ImplicitOnly,
-        }
-    }
-}
-
 /// Runs on `wl_surface.commit`, before smithay caches the pending state.
 pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &WlSurface) {
-    let (incoming, explicit, points) = with_states(surface, |states| {
+    let _span = tracing::trace_span!("commit", surface = %surface.id()).entered();
+    let (incoming, explicit, points, constraints) = with_states(surface, |states| {
         sync_of(states, |sync| {
             let points = sync.explicit.as_mut().map(SyncobjSurface::take_points).unwrap_or_default();
-            (Incoming::take(states), sync.explicit.as_ref().map(SyncobjSurface::object), points)
+            let explicit = sync.explicit.as_ref().map(SyncobjSurface::object);
+            (Incoming::take(states), explicit, points, sync.pacing.take_constraints())
         })
     });
-    let sync = match validate(explicit.is_some(), incoming.attached(), points.acquire, points.release) {
+    #[cfg(feature = "guest")]
+    let constraints = broken::constraints(surface, incoming.attached(), constraints);
+    let attached = incoming.attached();
+    let is_explicit = explicit.is_some();
+    let sync = match validate(is_explicit, attached, points.acquire, points.release) {
         Ok(sync) => sync,
         Err(violation) => {
             if let Some(object) = explicit.and_then(|object| object.upgrade().ok()) {
@@ -177,62 +193,69 @@ pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &
             return;
         }
     };
+    let callbacks = with_sync(surface, |sync| std::mem::take(&mut sync.release_callbacks));
+    #[cfg(feature = "guest")]
+    let callbacks = broken::callbacks(attached, callbacks);
+    if !callbacks.is_empty() && matches!(attached, Attached::Nothing | Attached::Null) {
+        return surface.post_error(wl_surface::Error::NoBuffer, "get_release is for a commit with a buffer");
+    }
     let Some(client) = surface.client() else { return };
-    let (change, fences) = match incoming {
+    let (mut change, fences) = match incoming {
         // Nothing to wait for and nothing to wait behind: smithay's transaction is all there is to it.
         Incoming::Nothing
-            if !is_sync_subsurface(surface) && with_sync(surface, |sync| sync.queue.is_empty()) =>
+            if constraints.is_empty()
+                && !is_sync_subsurface(surface)
+                && with_sync(surface, |sync| sync.queue.is_empty()) =>
         {
-            return;
+            let id = with_sync(surface, |sync| sync.queue.next_id());
+            acquire::decide(state, surface, id, None, &[]);
+            return decide_with_subsurfaces(state, surface);
         }
         Incoming::Nothing => (None, Vec::new()),
         Incoming::Null => (Some(Change::Detach), Vec::new()),
         Incoming::Buffer { wl_buffer, buffer, size, has_alpha } => {
+            let committed_at = trace::now();
             let (kind, target, fences) = target_and_fences(sync, &buffer);
-            state.record.committed(ClientState::pid(Some(&client)), kind);
-            let lease = Some(state.releases.lease(Release { target, buffer: wl_buffer }));
+            let commit = traced::committed(state, surface, &wl_buffer, (kind, &target, &fences));
+            let held = with_sync(surface, |sync| sync.held.clone());
+            let release = Release { target, buffer: wl_buffer, callbacks, commit, held };
+            let lease = Some(state.releases.lease(release));
             #[cfg(feature = "guest")]
-            let (lease, fences) = break_rule(state.globals.broken, lease, fences);
-            (Some(Change::Attach(Picture { buffer, size, has_alpha, lease })), fences)
+            let (lease, fences) = broken::content(state, surface, &buffer, lease, fences);
+            (
+                Some(Change::Attach(Picture {
+                    buffer,
+                    commit,
+                    committed_at,
+                    size,
+                    has_alpha,
+                    lease,
+                    live: None,
+                })),
+                fences,
+            )
         }
     };
-    enqueue(state, display, &client, surface, change, fences);
+    let Some(waits) = set_up_waits(state, display, &client, surface, &mut change, fences) else { return };
+    enqueue(state, display, &client, surface, change, waits, constraints);
 }
 
-/// What is to be released at the end, and the fences to wait for before the start.
-///
-/// For implicit buffers the fences are a snapshot of the writers: later writes belong to later commits. Where it cannot
-/// be taken the dma-buf itself is polled.
-fn target_and_fences(sync: Sync<Point>, buffer: &ClientBuffer) -> (SyncKind, Target, Vec<AcquireFence>) {
-    match (sync, buffer) {
-        (Sync::Explicit { acquire, release }, _) => {
-            (SyncKind::Explicit, Target::Point(release), vec![AcquireFence::Point(acquire)])
-        }
-        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Dmabuf(_, planes)) => {
-            let writers = planes.writers().unwrap_or_else(|error| {
-                tracing::warn!("the writers of a dma-buf are polled: {error}");
-                planes.polled()
-            });
-            (SyncKind::Implicit, Target::DmaBuf(planes.clone()), writers)
-        }
-        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Shm(_)) => {
-            (SyncKind::Shm, Target::Nothing, Vec::new())
-        }
-    }
-}
-
-/// Does what the rule forbids that a test has us break.
-#[cfg(feature = "guest")]
-fn break_rule(
-    broken: Option<super::BrokenRule>,
-    lease: Option<crate::buffer::Lease>,
+/// Sets up an event-loop source for each fence that has not signalled and is not handed over with its content; `None` if the
+/// client has to go.
+fn set_up_waits(
+    state: &mut Compositor,
+    display: &DisplayHandle,
+    client: &Client,
+    surface: &WlSurface,
+    change: &mut Option<Change>,
     fences: Vec<AcquireFence>,
-) -> (Option<crate::buffer::Lease>, Vec<AcquireFence>) {
-    match broken {
-        None => (lease, fences),
-        Some(super::BrokenRule::Acquire) => (lease, Vec::new()),
-        Some(super::BrokenRule::Release) => (None, fences),
+) -> Option<Vec<Wait>> {
+    let id = with_sync(surface, |sync| sync.queue.next_id());
+    let mut pending = acquire::pending(state, surface, id, fences);
+    if acquire::decide(state, surface, id, change.as_mut(), &pending) {
+        pending.clear();
     }
+    acquire::set_up_waits(state, display, client, surface, pending)
 }
 
 fn enqueue(
@@ -241,58 +264,96 @@ fn enqueue(
     client: &Client,
     surface: &WlSurface,
     change: Option<Change>,
-    fences: Vec<AcquireFence>,
+    waits: Vec<Wait>,
+    constraints: Constraints,
 ) {
-    let id = with_sync(surface, |sync| sync.queue.next_id());
-    let committed_at = trace::now();
-    let mut waits = Vec::new();
-    for fence in fences {
-        match fence.status() {
-            Status::Signalled => continue,
-            Status::Failed(errno) => {
-                report_failed(surface, id, errno);
-                continue;
-            }
-            Status::Pending | Status::Unmaterialised => {}
-        }
-        let Some(count) = ClientState::of(client).and_then(ClientState::count_wait) else {
-            return disconnect::exhausted(display, client, &TooManyWaits);
-        };
-        if let AcquireFence::Point(point) = &fence
-            && point.timeline().eventfds() >= MAX_EVENTFDS
-        {
-            return disconnect::exhausted(display, client, &TooManyWaits);
-        }
-        let weak = surface.downgrade();
-        match wait::wait(&state.handle, &fence, move |state: &mut Compositor| fence_done(state, &weak)) {
-            Ok(token) => waits.push(Wait { fence, committed_at, _token: token, _count: count }),
-            // Not ready, and nobody would ever say so.
-            Err(error) => return disconnect::failed(display, client, &error),
-        }
-    }
+    let not_before = constraints.not_before.filter(|time| *time > state.presents_at(surface));
+    let constraints = Constraints { not_before, ..constraints };
+    let is_sync = is_sync_subsurface(surface);
     let pushed = with_states(surface, |states| {
-        states.cached_state.get::<Tag>().pending().0 = id;
-        sync_of(states, |sync| sync.queue.push(waits, change).map(|(_, open)| (open, sync.opened.clone())))
+        sync_of(states, |sync| {
+            let pushed = sync.queue.push_with(waits, change, constraints, is_sync)?;
+            states.cached_state.get::<Tag>().pending().0 = pushed.id;
+            if let Some(newest) = pushed.opened {
+                sync.opened.store(newest.0, Ordering::Release);
+            }
+            Ok::<_, surface::Overflow>((pushed, sync.opened.clone()))
+        })
     });
+    if let Ok((pushed, _)) = &pushed {
+        traced::pushed(surface, pushed);
+    }
+    // What was superseded is dropped here, and its lease with it.
     match pushed {
-        Ok((true, opened)) => {
-            opened.store(id.0, Ordering::Release);
-            state.record.opened(ClientState::pid(Some(client)), committed_at);
+        Ok((pushed, _)) if pushed.opened == Some(pushed.id) => {
+            state.record.opened(ClientState::pid(Some(client)), trace::now());
         }
-        Ok((false, opened)) => add_blocker(surface, Gate { opened, commit: id }),
+        Ok((pushed, opened)) => add_blocker(surface, Gate { opened, commit: pushed.id }),
         Err(overflow) => disconnect::exhausted(display, client, &overflow),
+    }
+    if not_before.is_some() {
+        state.pace(surface);
+    }
+    decide_with_subsurfaces(state, surface);
+}
+
+/// The commit is in its queue: what it brings is decided with what its subsurfaces have brought before.
+fn decide_with_subsurfaces(state: &mut Compositor, surface: &WlSurface) {
+    for opened in acquire::decide_remembered(state, surface) {
+        fence_fired(state, opened.downgrade());
     }
 }
 
-/// An event-loop source says that a fence of this surface may have signalled; the queue asks the fences.
-fn fence_done(state: &mut Compositor, surface: &Weak<WlSurface>) {
+/// An event-loop source says that a fence of this surface may have signalled. The queue is asked once for all sources that
+/// fire in this turn: what it drops then has fired, and is no longer a source.
+pub(super) fn fence_fired(state: &mut Compositor, surface: Weak<WlSurface>) {
+    let Ok(alive) = surface.upgrade() else { return };
+    if !with_sync(&alive, |sync| std::mem::replace(&mut sync.fired, true)) {
+        state.handle.insert_idle(move |state| fences_done(state, &surface));
+    }
+}
+
+fn fences_done(state: &mut Compositor, surface: &Weak<WlSurface>) {
     let Ok(surface) = surface.upgrade() else { return };
+    let _span = tracing::trace_span!("acquire", surface = %surface.id()).entered();
+    with_sync(&surface, |sync| sync.fired = false);
+    let others = acquire::materialised(state, &surface);
+    acquire::judge(state, &surface);
+    for surface in others.iter().chain([&surface]) {
+        open_polled(state, surface);
+        // Its time may be all that it waits for now.
+        if with_sync(surface, |sync| sync.target().is_some()) {
+            state.pace(surface);
+        }
+    }
+}
+
+fn open_polled(state: &mut Compositor, surface: &WlSurface) {
+    let mut failed = Vec::new();
+    open(state, surface, |queue| queue.poll(|id, errno| failed.push((id, errno))));
+    for (id, errno) in failed {
+        acquire::report_failed(state, surface, id, errno);
+    }
+}
+
+/// Opens the commits of a surface that a barrier or a time has held back, and applies what waited for them. Asks no fence:
+/// those have sources of their own.
+pub fn advance(state: &mut Compositor, surface: &WlSurface) {
+    open(state, surface, Queue::open_ready);
+}
+
+fn open(
+    state: &mut Compositor,
+    surface: &WlSurface,
+    ask: impl FnOnce(&mut Queue<Wait, Change>) -> Option<CommitId>,
+) {
     let Some(client) = surface.client() else { return };
-    let opened = with_sync(&surface, |sync| {
+    let opened = with_sync(surface, |sync| {
         let waiting: BTreeMap<_, _> =
             sync.queue.waiting().map(|(id, wait)| (id, wait.committed_at)).collect();
-        let newest = sync.queue.poll(|id, errno| report_failed(&surface, id, errno))?;
+        let newest = ask(&mut sync.queue)?;
         sync.opened.store(newest.0, Ordering::Release);
+        trace::note(Event::Open { surface: sync.number(), id: newest.0 });
         Some(waiting.into_iter().filter(move |(id, _)| *id <= newest).map(|(_, committed_at)| committed_at))
     });
     let Some(opened) = opened else { return };
@@ -303,21 +364,15 @@ fn fence_done(state: &mut Compositor, surface: &Weak<WlSurface>) {
     state.client_compositor_state(&client).blocker_cleared(state, &display);
 }
 
-/// The kernel counts a fence that ended with an error as signalled, and so do we: the frame is shown as it is.
-fn report_failed(surface: &WlSurface, id: CommitId, errno: i32) {
-    tracing::warn!(
-        "an acquire fence of {} ended with error {errno}; commit {} is shown as it is",
-        surface.id(),
-        id.0
-    );
-}
-
 /// What an applied commit asks of the outputs that show its surface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// There is something new to draw, or in another place.
+    /// There is something new to draw, perhaps in another place or size, or something else is hidden.
     Changed,
-    /// The picture is the same, but the client waits for a frame callback or for presentation feedback.
+    /// There is something new to draw where the old was, and nothing else has changed.
+    Redrawn,
+    /// The picture is the same, but the client waits for a frame callback, for presentation feedback, or for the end of a
+    /// fifo barrier.
     CallbacksOnly,
     /// Nothing.
     Nothing,
@@ -348,22 +403,36 @@ pub fn apply(surface: &WlSurface) -> Effect {
         let id = states.cached_state.get::<Tag>().current().0;
         let shape = Shape::of(states);
         let (applied, moved) = sync_of(states, |sync| {
-            (sync.queue.apply(id), std::mem::replace(&mut sync.shape, shape) != shape)
+            let applied = sync.queue.apply(id);
+            if applied.content.is_some() {
+                trace::note(Event::Apply { surface: sync.number(), id: id.0 });
+            }
+            (applied, std::mem::replace(&mut sync.shape, shape) != shape)
         });
         // What was superseded was never shown: its leases end here.
         let surface::Applied { content, superseded: _ } = applied;
         let changed = tree::content_of(states, |current| current.apply(states, content));
-        if changed || moved || moves_others {
+        if changed == Changed::Shape || moved || moves_others {
             return Effect::Changed;
+        }
+        if changed == Changed::Picture {
+            return Effect::Redrawn;
         }
         let wants_callback =
             !states.cached_state.get::<SurfaceAttributes>().current().frame_callbacks.is_empty();
         let wants_feedback =
             !states.cached_state.get::<PresentationFeedbackCachedState>().current().callbacks.is_empty();
-        match wants_callback || wants_feedback {
+        match wants_callback || wants_feedback || sync_of(states, |sync| sync.has_barrier()) {
             true => Effect::CallbacksOnly,
             false => Effect::Nothing,
         }
+    })
+}
+
+/// Whether a commit of this surface waits for a point.
+pub fn waits_for_a_point(surface: &WlSurface) -> bool {
+    with_sync(surface, |sync| {
+        sync.queue.waiting().any(|(_, wait)| matches!(wait.fence, AcquireFence::Point(_)))
     })
 }
 
@@ -371,8 +440,10 @@ pub fn apply(surface: &WlSurface) -> Effect {
 pub fn surface_destroyed(surface: &WlSurface) {
     with_states(surface, |states| {
         sync_of(states, |sync| {
+            trace::note(Event::Destroy { surface: sync.number() });
             sync.opened.store(u64::MAX, Ordering::Release);
             sync.explicit = None;
+            sync.acquiring = Acquiring::default();
             drop(sync.queue.clear());
         });
         tree::content_of(states, |content| content.clear());
@@ -382,5 +453,17 @@ pub fn surface_destroyed(surface: &WlSurface) {
 impl PointOrder for Point {
     fn conflicts_with(&self, release: &Self) -> bool {
         self.timeline().is_same_as(release.timeline()) && self.value() >= release.value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queued_commit_is_small() {
+        // With one fence, as every explicit commit has. What is behind the handles in it is the kernel's and the buffer's.
+        let bytes = Queue::<Wait, Change>::BYTES_PER_COMMIT + size_of::<Wait>();
+        assert!(bytes <= 320, "{bytes} bytes");
     }
 }

@@ -11,7 +11,7 @@ use smithay::{
         delegate_dispatch, delegate_global_dispatch,
         protocol::{
             wl_callback::WlCallback,
-            wl_compositor::WlCompositor,
+            wl_compositor::{self, WlCompositor},
             wl_region::{self, WlRegion},
             wl_subcompositor::{self, WlSubcompositor},
             wl_subsurface::{self, WlSubsurface},
@@ -27,6 +27,9 @@ use smithay::{
 
 use super::{ClientState, commit, disconnect, withheld, xdg_requests};
 use crate::{compositor::Compositor, shell::tree};
+
+/// The version of `wl_compositor` that is offered: 7 has `wl_surface.get_release`.
+const VERSION: u32 = 7;
 
 /// How deep subsurfaces may be nested: smithay walks their trees by recursion.
 const MAX_SUBSURFACE_DEPTH: usize = 64;
@@ -66,6 +69,34 @@ impl CompositorHandler for Compositor {
         if surface.is_alive() {
             let effect = commit::apply(surface);
             self.surface_applied(surface, effect);
+            self.pace(surface);
+        }
+    }
+}
+
+/// Announces the globals of `wl_compositor`, in [`VERSION`], and `wl_subcompositor`.
+pub(super) fn create_globals(display: &DisplayHandle) -> CompositorState {
+    let state = CompositorState::new_v6::<Compositor>(display);
+    display.remove_global::<Compositor>(state.compositor_global());
+    display.create_global::<Compositor, WlCompositor, ()>(VERSION, ());
+    state
+}
+
+impl Dispatch<WlCompositor, ()> for Compositor {
+    fn request(
+        state: &mut Self,
+        client: &Client,
+        compositor: &WlCompositor,
+        request: wl_compositor::Request,
+        data: &(),
+        display: &DisplayHandle,
+        init: &mut DataInit<'_, Self>,
+    ) {
+        // smithay 0.7 holds requests of version 7 to be impossible.
+        if !matches!(request, wl_compositor::Request::Release) {
+            <CompositorState as Dispatch<_, _, Self>>::request(
+                state, client, compositor, request, data, display, init,
+            );
         }
     }
 }
@@ -80,13 +111,25 @@ impl Dispatch<WlSurface, SurfaceUserData> for Compositor {
         display: &DisplayHandle,
         init: &mut DataInit<'_, Self>,
     ) {
+        let request = match request {
+            // Of version 7, as above.
+            wl_surface::Request::GetRelease { callback } => {
+                let callback = init.init(callback, ());
+                return commit::with_sync(surface, |sync| sync.release_callbacks.push(callback));
+            }
+            request => request,
+        };
         let withheld = match &request {
             // smithay 0.7 makes sizes of these numbers, and asserts that no size is negative.
             wl_surface::Request::Damage { width, height, .. } if *width < 0 || *height < 0 => return,
             wl_surface::Request::Commit if xdg_requests::refuse_unconfigured_buffer(surface) => return,
             wl_surface::Request::Commit => {
                 free_orphan(state, client, surface, display, init);
-                withheld::withhold(surface)
+                let withheld = withheld::withhold(surface);
+                for child in &withheld {
+                    commit::with_sync(child.surface(), commit::SurfaceSync::taken_by_parent);
+                }
+                withheld
             }
             _ => Vec::new(),
         };
@@ -97,6 +140,8 @@ impl Dispatch<WlSurface, SurfaceUserData> for Compositor {
     }
 
     fn destroyed(state: &mut Self, client: ClientId, surface: &WlSurface, data: &SurfaceUserData) {
+        #[cfg(feature = "guest")]
+        super::broken::object::surface_destroyed(&state.display, surface);
         <CompositorState as Dispatch<_, _, Self>>::destroyed(state, client, surface, data);
     }
 }
@@ -266,7 +311,6 @@ fn set_mode(
 
 delegate_global_dispatch!(Compositor: [WlCompositor: ()] => CompositorState);
 delegate_global_dispatch!(Compositor: [WlSubcompositor: ()] => CompositorState);
-delegate_dispatch!(Compositor: [WlCompositor: ()] => CompositorState);
 delegate_dispatch!(Compositor: [WlCallback: ()] => CompositorState);
 smithay::delegate_viewporter!(Compositor);
 smithay::delegate_presentation!(Compositor);

@@ -12,15 +12,19 @@ use smithay::reexports::{
         wp_linux_drm_syncobj_timeline_v1::{self as timeline, WpLinuxDrmSyncobjTimelineV1},
     },
     wayland_server::{
-        Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource, Weak, backend::ClientId,
+        Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource, Weak,
+        backend::{ClientId, GlobalId},
         protocol::wl_surface::WlSurface,
     },
 };
 
+#[cfg(feature = "guest")]
+use super::broken::{self, BrokenRule, object as broken_object};
 use super::{ClientState, commit::with_sync, disconnect};
 use crate::{
     compositor::Compositor,
     fence::timeline::{Point, Timeline},
+    halves::whole,
     surface::Violation,
 };
 
@@ -29,8 +33,8 @@ use crate::{
 pub const MAX_TIMELINES: usize = 1024;
 
 /// Announces the global; only where a device can import timelines and report their points through eventfds.
-pub fn create_global(display: &DisplayHandle) {
-    display.create_global::<Compositor, WpLinuxDrmSyncobjManagerV1, ()>(1, ());
+pub fn create_global(display: &DisplayHandle) -> GlobalId {
+    display.create_global::<Compositor, WpLinuxDrmSyncobjManagerV1, ()>(1, ())
 }
 
 /// What stands behind a `wp_linux_drm_syncobj_timeline_v1`.
@@ -42,7 +46,7 @@ pub struct Imported {
 }
 
 /// The points set since the last commit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Points {
     /// Set by `set_acquire_point`.
     pub acquire: Option<Point>,
@@ -106,7 +110,10 @@ impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
     ) {
         match request {
             manager::Request::GetSurface { id, surface } => {
-                if with_sync(&surface, |sync| sync.explicit.is_some()) {
+                let is_taken = with_sync(&surface, |sync| sync.explicit.is_some());
+                #[cfg(feature = "guest")]
+                let is_taken = broken_object::is_taken(client, is_taken);
+                if is_taken {
                     object.post_error(
                         manager::Error::SurfaceExists,
                         format!("{} already has a wp_linux_drm_syncobj_surface_v1", surface.id()),
@@ -120,11 +127,17 @@ impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
             manager::Request::ImportTimeline { id, fd } => {
                 let imported =
                     state.globals.syncobj.as_ref().map(|device| Timeline::import(device, fd.as_fd()));
+                #[cfg(feature = "guest")]
+                let imported = imported.zip(state.globals.syncobj.as_ref());
+                #[cfg(feature = "guest")]
+                let imported = imported.map(|(imported, device)| broken_object::imported(device, imported));
                 match imported {
                     Some(Ok(timeline)) => {
                         let count = ClientState::of(client)
                             .map(|client| client.timelines.clone())
                             .unwrap_or_default();
+                        #[cfg(feature = "guest")]
+                        broken::commit::stumble(Arc::strong_count(&count) == MAX_TIMELINES / 2);
                         // Ours in `ClientState`, the one just made, and one for each that was imported before.
                         let exhausted = Arc::strong_count(&count) > MAX_TIMELINES + 1;
                         init.init(id, Imported { timeline, _count: count });
@@ -140,22 +153,27 @@ impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
                     }
                 }
             }
+            #[cfg(feature = "guest")]
+            manager::Request::Destroy => broken_object::maker_destroyed(display, client),
             _ => {}
         }
     }
 }
 
 impl Dispatch<WpLinuxDrmSyncobjTimelineV1, Imported> for Compositor {
+    #[cfg_attr(not(feature = "guest"), expect(unused_variables, reason = "only tests break rules"))]
     fn request(
         _state: &mut Self,
         _client: &Client,
         _object: &WpLinuxDrmSyncobjTimelineV1,
         _request: timeline::Request,
-        _data: &Imported,
+        imported: &Imported,
         _display: &DisplayHandle,
         _init: &mut DataInit<'_, Self>,
     ) {
         // `destroy` is all there is: points that were set keep the timeline alive.
+        #[cfg(feature = "guest")]
+        broken_object::timeline_destroyed(&imported.timeline);
     }
 }
 
@@ -171,14 +189,22 @@ impl Dispatch<WpLinuxDrmSyncobjSurfaceV1, Weak<WlSurface>> for Compositor {
     ) {
         let set = |timeline: &WpLinuxDrmSyncobjTimelineV1, hi: u32, lo: u32, put: fn(&mut Points, Point)| {
             let Ok(surface) = surface.upgrade() else {
+                #[cfg(feature = "guest")]
+                if broken::is(BrokenRule::NoSurface) {
+                    return;
+                }
                 object.post_error(syncobj_surface::Error::NoSurface, "the wl_surface was destroyed");
                 return;
             };
             let Some(imported) = timeline.data::<Imported>() else { return };
-            let point = imported.timeline.point(u64::from(hi) << 32 | u64::from(lo));
+            let point = imported.timeline.point(whole(hi, lo));
             with_sync(&surface, |sync| {
                 if let Some(explicit) = &mut sync.explicit {
+                    #[cfg(feature = "guest")]
+                    let before = explicit.pending.clone();
                     put(&mut explicit.pending, point);
+                    #[cfg(feature = "guest")]
+                    broken::commit::set_again(&mut explicit.pending, before);
                 }
             });
         };
@@ -188,6 +214,10 @@ impl Dispatch<WpLinuxDrmSyncobjSurfaceV1, Weak<WlSurface>> for Compositor {
             }
             syncobj_surface::Request::SetReleasePoint { timeline, point_hi, point_lo } => {
                 set(&timeline, point_hi, point_lo, |points, point| points.release = Some(point));
+            }
+            #[cfg(feature = "guest")]
+            syncobj_surface::Request::Destroy if broken::is(BrokenRule::SyncDestroyed) => {
+                object.post_error(syncobj_surface::Error::NoSurface, "a syncobj object was destroyed");
             }
             _ => {}
         }
@@ -199,6 +229,10 @@ impl Dispatch<WpLinuxDrmSyncobjSurfaceV1, Weak<WlSurface>> for Compositor {
         _object: &WpLinuxDrmSyncobjSurfaceV1,
         surface: &Weak<WlSurface>,
     ) {
+        #[cfg(feature = "guest")]
+        if broken::is(BrokenRule::Stays) {
+            return;
+        }
         // The surface is implicitly synchronised again; a new object may come. Committed points stay honoured.
         if let Ok(surface) = surface.upgrade() {
             with_sync(&surface, |sync| sync.explicit = None);

@@ -4,15 +4,29 @@
 //! windows by `shell/`. Knows [`Compositor`] because smithay's handlers are implemented on the loop's state; knows
 //! neither `render/` nor `output/`.
 
+mod acquire;
+#[cfg(feature = "guest")]
+pub mod broken;
+pub(crate) mod capture;
 pub mod commit;
+mod commit_timing;
 mod compositor;
 mod data_device;
+pub mod debug;
 pub(crate) mod disconnect;
 pub mod dmabuf;
 pub mod drm_syncobj;
+mod fifo;
+mod fractional_scale;
+mod incoming;
 mod output;
+pub mod output_management;
+mod output_power;
+mod pacing;
 mod seat;
 mod shm;
+mod single_pixel_buffer;
+mod traced;
 mod withheld;
 mod xdg_requests;
 mod xdg_shell;
@@ -22,15 +36,17 @@ use std::{collections::HashMap, sync::Arc};
 use smithay::{
     backend::allocator::dmabuf::Dmabuf,
     input::{Seat, SeatState},
+    output::Output,
     reexports::wayland_server::{
         Client, DisplayHandle, Weak,
-        backend::{ClientData, ClientId, DisconnectReason, ObjectId},
+        backend::{ClientData, ClientId, DisconnectReason, GlobalId, ObjectId},
         protocol::{wl_subsurface::WlSubsurface, wl_surface::WlSurface},
     },
     wayland::{
         compositor::{CompositorClientState, CompositorState},
         output::OutputManagerState,
         presentation::PresentationState,
+        relative_pointer::RelativePointerManagerState,
         selection::data_device::DataDeviceState,
         shell::xdg::{XdgShellState, decoration::XdgDecorationState},
         shm::ShmState,
@@ -40,6 +56,8 @@ use smithay::{
 
 use crate::{compositor::Compositor, fence::timeline::SyncobjDevice};
 use dmabuf::{DmabufHandler, DmabufState, ImportError};
+pub use output::prefer;
+use output_management::OutputManagement;
 
 /// The state of every global, and the seat.
 #[derive(Debug)]
@@ -49,16 +67,24 @@ pub struct Globals {
     /// The destroyed `wl_subsurface` of surfaces that have no other now.
     subsurfaces: HashMap<ObjectId, WlSubsurface>,
     data_device: DataDeviceState,
-    dmabuf: DmabufState,
+    pub(crate) dmabuf: DmabufState,
     seat: SeatState<Compositor>,
     shm: ShmState,
+    /// The outputs that clients hold, by their objects.
+    held_outputs: HashMap<ObjectId, Output>,
+    power_controls: Vec<output_power::Control>,
+    /// What clients that configure outputs have seen.
+    pub output_management: OutputManagement,
     xdg_shell: XdgShellState,
-    /// The rule that a test has us break.
-    #[cfg(feature = "guest")]
-    pub broken: Option<BrokenRule>,
+    /// The open sessions of screen capture.
+    pub(crate) sessions: capture::Sessions,
     /// The device on which clients' timelines are imported; `None` where no device can, and then
     /// linux-drm-syncobj is not offered.
     pub syncobj: Option<SyncobjDevice>,
+    /// linux-drm-syncobj, if it is offered.
+    syncobj_global: Option<GlobalId>,
+    /// Who is told what happens.
+    pub(crate) debug: debug::Listeners,
 }
 
 impl Globals {
@@ -75,44 +101,52 @@ impl Globals {
     ) -> (Self, Seat<Compositor>) {
         let mut seat_state = SeatState::new();
         let seat = seat_state.new_wl_seat(display, seat_name);
-        if syncobj.is_some() {
-            drm_syncobj::create_global(display);
-        }
+        let syncobj_global = syncobj.is_some().then(|| drm_syncobj::create_global(display));
+        capture::create_globals(display);
+        fifo::create_global(display);
+        commit_timing::create_global(display);
         // These globals need no state of ours: their objects live in the surfaces and outputs.
         OutputManagerState::new_with_xdg_output::<Compositor>(display);
+        fractional_scale::create_global(display);
+        RelativePointerManagerState::new::<Compositor>(display);
+        output_power::create_global(display);
+        #[cfg(feature = "guest")]
+        let clock_id = broken::object::clock(clock_id);
         PresentationState::new::<Compositor>(display, clock_id);
         ViewporterState::new::<Compositor>(display);
+        single_pixel_buffer::create_global(display);
         XdgDecorationState::new::<Compositor>(display);
         let globals = Self {
             surfaces: HashMap::new(),
             subsurfaces: HashMap::new(),
-            compositor: CompositorState::new_v6::<Compositor>(display),
+            compositor: compositor::create_globals(display),
             data_device: DataDeviceState::new::<Compositor>(display),
             dmabuf,
             seat: seat_state,
+            sessions: capture::Sessions::default(),
+            held_outputs: HashMap::new(),
+            power_controls: Vec::new(),
+            output_management: OutputManagement::new(display),
             shm: ShmState::new::<Compositor>(display, []),
             xdg_shell: XdgShellState::new::<Compositor>(display),
             syncobj,
-            #[cfg(feature = "guest")]
-            broken: None,
+            syncobj_global,
+            debug: debug::Listeners::default(),
         };
         (globals, seat)
+    }
+
+    /// linux-drm-syncobj is offered no longer. Who has bound it is told by what it asks for.
+    pub fn withdraw_syncobj(&mut self, display: &DisplayHandle) {
+        if let Some(global) = self.syncobj_global.take() {
+            display.disable_global::<Compositor>(global);
+        }
     }
 
     /// Every surface of every client.
     pub fn surfaces(&self) -> Vec<WlSurface> {
         self.surfaces.values().filter_map(|surface| surface.upgrade().ok()).collect()
     }
-}
-
-/// Rules that a test can have broken, to see that it would notice.
-#[cfg(feature = "guest")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum BrokenRule {
-    /// I1: commits apply without waiting for their acquire fences.
-    Acquire,
-    /// I2: buffers are released when they are committed.
-    Release,
 }
 
 /// How many fences the queued commits of one client may wait for, all surfaces together (I8). Each is an event-loop source
@@ -129,6 +163,8 @@ pub struct ClientState {
     waits: Arc<()>,
     /// The process at the other end of the socket.
     pid: i32,
+    /// It may look at what others do: it came through the socket for that, and is our user's. Nobody is by default.
+    trusted: bool,
 }
 
 impl ClientState {
@@ -142,9 +178,19 @@ impl ClientState {
         Arc::new(Self { pid, ..Self::default() })
     }
 
+    /// As [`new`](Self::new), for a client that may look at what others do.
+    pub fn trusted(pid: i32) -> Arc<Self> {
+        Arc::new(Self { pid, trusted: true, ..Self::default() })
+    }
+
     /// The process that a client is, or was when it connected; 0 if the kernel did not say.
     pub fn pid(client: Option<&Client>) -> i32 {
         client.and_then(Self::of).map_or(0, |state| state.pid)
+    }
+
+    /// Whether it has imported timelines that it has not destroyed.
+    pub fn has_timelines(&self) -> bool {
+        Arc::strong_count(&self.timelines) > 1
     }
 
     /// One more fence to wait for; `None` if that would be one too many.
@@ -157,6 +203,8 @@ impl ClientData for ClientState {
     fn initialized(&self, _client_id: ClientId) {}
 
     fn disconnected(&self, _client_id: ClientId, reason: DisconnectReason) {
+        #[cfg(feature = "guest")]
+        broken::commit::gone(Arc::strong_count(&self.timelines) > 1);
         if let DisconnectReason::ProtocolError(error) = reason {
             tracing::warn!(
                 "disconnected a client: {}@{}, error {}: {}",

@@ -1,4 +1,4 @@
-//! `wl_seat`.
+//! `wl_seat` and zwp_relative_pointer_v1.
 
 use smithay::{
     input::{Seat, SeatHandler, SeatState, pointer::CursorImageStatus},
@@ -28,3 +28,4 @@ impl SeatHandler for Compositor {
 }
 
 smithay::delegate_seat!(Compositor);
+smithay::delegate_relative_pointer!(Compositor);

@@ -121,6 +121,11 @@ impl Withheld {
         })
     }
 
+    /// The surface whose commits so far go with its parent's.
+    pub(super) fn surface(&self) -> &WlSurface {
+        &self.surface
+    }
+
     /// The parent has committed.
     pub(super) fn give_back(self) {
         let Self { surface, lasting, buffer, buffer_delta, damage, frame_callbacks, feedback } = self;

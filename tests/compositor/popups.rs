@@ -14,10 +14,10 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base;
 use crate::fixture::{Log, events};
 use crate::setup::{App, Clock, Desk, NO_MEMORY, SIZE, Window, ack, desk};
 
-struct Popup {
-    surface: WlSurface,
-    xdg_surface: XdgSurface,
-    popup: XdgPopup,
+pub(crate) struct Popup {
+    pub(crate) surface: WlSurface,
+    pub(crate) xdg_surface: XdgSurface,
+    pub(crate) popup: XdgPopup,
 }
 
 fn xdg_surface(app: &App) -> (WlSurface, XdgSurface) {
@@ -27,7 +27,7 @@ fn xdg_surface(app: &App) -> (WlSurface, XdgSurface) {
 }
 
 /// Puts popups over their parent's top left corner.
-fn positioner(app: &App) -> XdgPositioner {
+pub(crate) fn positioner(app: &App) -> XdgPositioner {
     let positioner = app.wm_base.create_positioner(&app.client.handle(), Log::default());
     positioner.set_size(SIZE.0, SIZE.1);
     positioner.set_anchor_rect(0, 0, 1, 1);
@@ -37,14 +37,14 @@ fn positioner(app: &App) -> XdgPositioner {
 }
 
 /// A popup before its initial commit.
-fn new_popup(app: &App, parent: &XdgSurface) -> Popup {
+pub(crate) fn new_popup(app: &App, parent: &XdgSurface) -> Popup {
     let (surface, xdg_surface) = xdg_surface(app);
     let popup = xdg_surface.get_popup(Some(parent), &positioner(app), &app.client.handle(), Log::default());
     Popup { surface, xdg_surface, popup }
 }
 
 #[track_caller]
-fn shown_popup(app: &mut App, parent: &XdgSurface) -> Popup {
+pub(crate) fn shown_popup(app: &mut App, parent: &XdgSurface) -> Popup {
     let popup = new_popup(app, parent);
     popup.surface.commit();
     app.client.expect_no_error();
@@ -55,7 +55,7 @@ fn shown_popup(app: &mut App, parent: &XdgSurface) -> Popup {
 }
 
 #[track_caller]
-fn shown_window(app: &mut App) -> Window {
+pub(crate) fn shown_window(app: &mut App) -> Window {
     let window = app.window();
     let shown = app.show(&window.surface, &app.shm_buffer());
     app.until_shown(&shown);

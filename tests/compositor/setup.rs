@@ -1,11 +1,13 @@
 //! The compositor with an output that nobody sees, and applications on it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fencepost::compositor::{Compositor, Kind, Options, Running};
+use fencepost::halves::whole;
 use fencepost::output::kms::modes::ModeRequest;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use wayland_client::protocol::wl_buffer::{self, WlBuffer};
@@ -27,7 +29,8 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base::XdgWmBase;
 use crate::fixture::{Client, Fixture, Log, Server, events};
 
 /// Small, because frames are drawn in software, and fast, because tests wait for them.
-const MODE: ModeRequest = ModeRequest::Size { width: 128, height: 128, refresh_mhz: Some(200_000) };
+pub(crate) const MODE: ModeRequest =
+    ModeRequest::Size { width: 128, height: 128, refresh_mhz: Some(200_000) };
 
 /// wl_display.error.no_memory
 pub(crate) const NO_MEMORY: u32 = 2;
@@ -49,6 +52,17 @@ impl TestCompositor {
         let _code = self.0.take().expect("a compositor that has not ended").end();
     }
 
+    /// How many pixels of the output have this colour (XRGB8888).
+    pub(crate) fn pixels_of(&mut self, colour: [u8; 3]) -> usize {
+        let picture = self.state().picture().unwrap_or_default();
+        picture.chunks_exact(4).filter(|pixel| pixel[..3] == [colour[2], colour[1], colour[0]]).count()
+    }
+
+    /// Waits for something to do for as long as this.
+    pub(crate) fn sleep(&mut self, at_most: Duration) {
+        self.turn_for(at_most);
+    }
+
     fn turn_for(&mut self, timeout: Duration) {
         if let Some(running) = &mut self.0 {
             running.turn(timeout).expect("a turn of the event loop");
@@ -57,8 +71,10 @@ impl TestCompositor {
 }
 
 impl Server for TestCompositor {
-    fn connect(&mut self, stream: UnixStream) {
-        self.state().accept(stream);
+    fn connect(&mut self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        self.state().accept(theirs);
+        ours
     }
 
     fn turn(&mut self) {
@@ -73,8 +89,22 @@ impl Server for TestCompositor {
 pub(crate) type Desk = Fixture<TestCompositor>;
 
 pub(crate) fn desk() -> Desk {
-    let options = Options { backend: Kind::Headless, mode: Some(MODE), ..Options::default() };
-    Fixture::new(TestCompositor(Some(Running::start(&options).expect("a compositor"))))
+    desk_with_outputs(1)
+}
+
+/// Several outputs of this mode, side by side.
+pub(crate) fn desk_with_outputs(count: u8) -> Desk {
+    desk_with(Options { outputs: Some(count), ..Options::default() })
+}
+
+pub(crate) fn desk_with(options: Options) -> Desk {
+    Fixture::new(compositor(Options { backend: Kind::Headless, ..options }))
+}
+
+/// A compositor of the tests' mode, unless another was asked for.
+pub(crate) fn compositor(options: Options) -> TestCompositor {
+    let options = Options { mode: options.mode.or(Some(MODE)), ..options };
+    TestCompositor(Some(Running::start(&options).expect("a compositor")))
 }
 
 /// What became of a commit.
@@ -87,19 +117,33 @@ pub(crate) enum Fate {
 }
 
 /// A commit that is being watched.
-pub(crate) struct Watched(WpPresentationFeedback, std::cell::Cell<Fate>);
+pub(crate) struct Watched {
+    feedback: WpPresentationFeedback,
+    fate: Cell<Fate>,
+    at: Cell<Option<Duration>>,
+}
 
 impl Watched {
     /// As far as the client has heard.
     pub(crate) fn fate(&self) -> Fate {
-        for event in events(&self.0) {
+        for event in events(&self.feedback) {
             match event {
-                FeedbackEvent::Presented { .. } => self.1.set(Fate::Shown),
-                FeedbackEvent::Discarded => self.1.set(Fate::Superseded),
+                FeedbackEvent::Presented { tv_sec_hi, tv_sec_lo, tv_nsec, .. } => {
+                    let seconds = whole(tv_sec_hi, tv_sec_lo);
+                    self.at.set(Some(Duration::new(seconds, tv_nsec)));
+                    self.fate.set(Fate::Shown);
+                }
+                FeedbackEvent::Discarded => self.fate.set(Fate::Superseded),
                 _ => {}
             }
         }
-        self.1.get()
+        self.fate.get()
+    }
+
+    /// When it was shown, on CLOCK_MONOTONIC, if the client has heard of it.
+    pub(crate) fn at(&self) -> Option<Duration> {
+        self.fate();
+        self.at.get()
     }
 }
 
@@ -120,7 +164,7 @@ pub(crate) struct Window {
 }
 
 impl App {
-    pub(crate) fn new(desk: &Desk) -> Self {
+    pub(crate) fn new(desk: &Fixture<impl Server>) -> Self {
         let client = desk.client();
         Self {
             compositor: client.bind(6),
@@ -166,7 +210,19 @@ impl App {
     }
 
     pub(crate) fn shm_buffer(&self) -> WlBuffer {
-        let pool = self.pool(&memory(BYTES), BYTES);
+        self.shm_buffer_of(&memory(BYTES))
+    }
+
+    /// A buffer of one colour.
+    pub(crate) fn coloured_buffer(&self, [red, green, blue]: [u8; 3]) -> WlBuffer {
+        let memory = memory(BYTES);
+        let pixels = [blue, green, red, 0].repeat((SIZE.0 * SIZE.1) as usize);
+        rustix::io::pwrite(&memory, &pixels, 0).expect("pixels");
+        self.shm_buffer_of(&memory)
+    }
+
+    fn shm_buffer_of(&self, memory: &OwnedFd) -> WlBuffer {
+        let pool = self.pool(memory, BYTES);
         let buffer = pool.create_buffer(
             0,
             SIZE.0,
@@ -183,7 +239,7 @@ impl App {
     /// What becomes of the surface's next commit.
     pub(crate) fn watch(&self, surface: &WlSurface) -> Watched {
         let feedback = self.presentation.feedback(surface, &self.client.handle(), Log::default());
-        Watched(feedback, Fate::Waiting.into())
+        Watched { feedback, fate: Fate::Waiting.into(), at: Cell::default() }
     }
 
     /// Attaches and damages all of a buffer, commits it, and watches that commit.
@@ -243,18 +299,19 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(desk: &Desk) -> Self {
+    pub(crate) fn new(desk: &Fixture<impl Server>) -> Self {
         let mut app = App::new(desk);
         let window = app.window();
         let buffer = app.shm_buffer();
         Self { app, window, buffer }
     }
 
-    /// A frame with all that was applied before is on the screen, and whoever is in it has been told.
+    /// A frame with all that was applied before is on the screen, since the time returned, and whoever is in it has been told.
     #[track_caller]
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) -> Option<Duration> {
         let watched = self.app.show(&self.window.surface, &self.buffer);
         self.app.until_shown(&watched);
+        watched.at()
     }
 }
 

@@ -4,7 +4,7 @@ use smithay::backend::allocator::{Fourcc, Modifier};
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{Error, Flags};
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
 
-use crate::server::{LINEAR, Setup, add, answer, create_rgb, memory};
+use crate::server::{LINEAR, MAIN_DEVICE, SCANOUT_DEVICE, Setup, add, answer, create_rgb, memory};
 
 #[test]
 fn d1_adding_to_used_params_raises_already_used() {
@@ -205,13 +205,36 @@ fn d8_creating_at_once_from_what_is_no_dma_buf_raises_invalid_wl_buffer() {
 #[test]
 fn d9_a_sampling_device_is_not_taken_in_version_5() {
     let mut setup = Setup::new();
-    assert_eq!(setup.client.offered::<ZwpLinuxDmabufV1>(), Some(5));
+    assert_eq!(setup.client.offered::<ZwpLinuxDmabufV1>(), Some(6));
     let params = setup.rgb_params();
     // The client library sends it: what an object's version has is for the server to know.
     params.set_sampling_device(vec![0; 3]);
     setup.client.roundtrip();
     let error = setup.client.protocol_error().unwrap();
     assert_eq!((error.object_interface.as_str(), error.code), ("wl_display", 1), "invalid_method: {error:?}");
+}
+
+#[test]
+fn d9_a_device_of_another_size_than_a_dev_t_raises_invalid_dev_t_size() {
+    for size in [0, 3, 7, 9, 16] {
+        let mut setup = Setup::with_version(6);
+        let params = setup.rgb_params();
+        params.set_sampling_device(vec![0; size]);
+        setup.client.expect_protocol_error(&params, Error::InvalidDevTSize);
+    }
+}
+
+#[test]
+fn d9_a_buffer_for_the_main_device_is_made_and_one_for_another_fails_without_an_error() {
+    for (device, made) in [(MAIN_DEVICE, true), (SCANOUT_DEVICE, false)] {
+        let mut setup = Setup::with_version(6);
+        let params = setup.rgb_params();
+        params.set_sampling_device(device.to_ne_bytes().to_vec());
+        create_rgb(&params);
+        setup.client.expect_no_error();
+        assert_eq!(answer(&params).is_some(), made, "device {device:#x}");
+        assert_eq!(setup.imports(), usize::from(made));
+    }
 }
 
 #[test]

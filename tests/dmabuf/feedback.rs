@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
+use fencepost::halves::whole;
 use fencepost::wayland::dmabuf::{Feedback, FeedbackError};
 use rustix::fs::{SealFlags, ftruncate};
 use rustix::io::Errno;
@@ -28,7 +29,7 @@ fn bound(version: u32) -> (Vec<u32>, Vec<(u32, u64)>) {
         match event {
             zwp_linux_dmabuf_v1::Event::Format { format } => codes.push(format),
             zwp_linux_dmabuf_v1::Event::Modifier { format, modifier_hi, modifier_lo } => {
-                pairs.push((format, u64::from(modifier_hi) << 32 | u64::from(modifier_lo)));
+                pairs.push((format, whole(modifier_hi, modifier_lo)));
             }
             other => panic!("unknown event {other:?}"),
         }
@@ -55,8 +56,8 @@ fn version_3_is_sent_every_pair() {
 }
 
 #[test]
-fn versions_4_and_5_are_sent_nothing_at_bind() {
-    for version in [4, 5] {
+fn versions_with_feedback_are_sent_nothing_at_bind() {
+    for version in [4, 5, 6] {
         assert_eq!(bound(version), (vec![], vec![]));
     }
 }
@@ -154,6 +155,28 @@ fn default_feedback_lists_every_pair_for_the_main_device() {
             [Received { table: pairs, main_device: MAIN_DEVICE, tranches: vec![main] }]
         );
     }
+}
+
+#[test]
+fn version_6_has_sampling_tranches_instead_of_a_main_device() {
+    use zwp_linux_dmabuf_feedback_v1::Event;
+
+    let mut setup = Setup::with_version(6);
+    let scanout = feedback().with_scanout(SCANOUT_DEVICE, formats());
+    setup.fixture.server_mut().state.dmabuf.set_default_feedback(scanout);
+    let object = setup.default_feedback();
+    setup.client.expect_no_error();
+    let (mut devices, mut flags) = (Vec::new(), Vec::new());
+    for event in events(&object) {
+        match event {
+            Event::MainDevice { .. } => panic!("version 6 has no main device"),
+            Event::TrancheTargetDevice { device } => devices.push(device),
+            Event::TrancheFlags { flags: WEnum::Value(value) } => flags.push(value),
+            _ => {}
+        }
+    }
+    assert_eq!(devices, [SCANOUT_DEVICE, MAIN_DEVICE].map(|device| device.to_ne_bytes().to_vec()));
+    assert_eq!(flags, [TrancheFlags::Scanout, TrancheFlags::Sampling]);
 }
 
 #[test]

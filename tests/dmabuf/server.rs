@@ -137,8 +137,10 @@ impl TestServer {
 }
 
 impl Server for TestServer {
-    fn connect(&mut self, stream: UnixStream) {
-        self.display.handle().insert_client(stream, Arc::new(PerClient::default())).unwrap();
+    fn connect(&mut self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.display.handle().insert_client(theirs, Arc::new(PerClient::default())).unwrap();
+        ours
     }
 
     fn turn(&mut self) {

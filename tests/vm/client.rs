@@ -19,6 +19,7 @@ use fencepost::fence::Fence;
 use fencepost::fence::implicit::Planes;
 use fencepost::fence::roles::AcquireFence;
 use fencepost::fence::timeline::{Point, SyncobjDevice, Timeline};
+use fencepost::halves::whole;
 use fencepost::sys::dma_buf::Access;
 use fencepost::sys::mapping::Mapping;
 use rustix::time::{ClockId, clock_gettime};
@@ -455,7 +456,7 @@ requests!(WpLinuxDrmSyncobjManagerV1, (), |compositor, _r, request, _d, init| ma
 });
 
 fn point(timeline: &WpLinuxDrmSyncobjTimelineV1, high: u32, low: u32) -> Option<Point> {
-    Some(timeline.data::<Timeline>()?.point(u64::from(high) << 32 | u64::from(low)))
+    Some(timeline.data::<Timeline>()?.point(whole(high, low)))
 }
 
 requests!(WpLinuxDrmSyncobjSurfaceV1, (), |compositor, _r, request, _d, _i| match request {

@@ -162,6 +162,6 @@ def display_arguments(options):
     return [
         *("-vga", "none", "-display", f"sdl,gl={gl}"),
         # Without an EDID the mode is exactly the one asked for, at 60 Hz.
-        *("-device", f"{device},edid=off,xres={options.mode[0]},yres={options.mode[1]}"),
+        *("-device", f"{device},edid=off,max_outputs={options.outputs},xres={options.mode[0]},yres={options.mode[1]}"),
         *("-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci"),
     ]

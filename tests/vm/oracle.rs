@@ -6,16 +6,25 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod harness;
+mod hotplug;
+mod overlay;
+mod rack;
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufReader, Read},
     process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use fencepost::client::marker::Frame;
-use harness::{PATIENCE, Session};
+use harness::{PATIENCE, Record, Session};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// The pictures of an output, oldest first.
@@ -75,44 +84,67 @@ impl Pictures {
     }
 }
 
+/// A named pipe for pictures.
+fn pipe() -> String {
+    let pipe = format!("/run/pictures-{}", harness::next_id());
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    pipe
+}
+
 /// Runs an explicit and an implicit client with random late fences until `enough` says so of the pictures so far.
-fn watch(arguments: &[&str], mut enough: impl FnMut(usize, Option<Flaw>) -> bool) -> Vec<harness::Report> {
+fn watch(arguments: &[&str], enough: impl FnMut(usize, Option<Flaw>) -> bool) -> Vec<harness::Report> {
+    watch_sizes(["160x120"; 2], arguments, |_, _| {}, enough).0
+}
+
+/// Set also when a picture has ended the test: a scope waits for all that it has started.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// As [`watch`], with clients of these sizes. `meanwhile` runs beside them until it is told to stop.
+fn watch_sizes(
+    sizes: [&str; 2],
+    arguments: &[&str],
+    meanwhile: impl Fn(&Session, &AtomicBool) + Sync,
+    mut enough: impl FnMut(usize, Option<Flaw>) -> bool,
+) -> (Vec<harness::Report>, Record) {
     for module in ["sw_sync", "vgem"] {
         assert!(Command::new("modprobe").arg(module).status().expect("modprobe").success(), "{module}");
     }
-    let pipe = format!("/run/pictures-{}", harness::next_id());
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let pipe = pipe();
     let reader = std::thread::spawn({
         let pipe = pipe.clone();
         move || Pictures::open(&pipe)
     });
     let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
-    let clients = ["explicit", "implicit"].map(|sync| {
-        let sync = format!("--sync={sync}");
-        session.client(&[
-            &sync,
-            "--source=heap",
-            "--size=160x120",
-            "--buffers=2",
-            "--fence-ms=80",
-            "--fence-random",
-        ])
+    let clients = [("explicit", sizes[0]), ("implicit", sizes[1])].map(|(sync, size)| {
+        let (sync, size) = (format!("--sync={sync}"), format!("--size={size}"));
+        session.client(&[&sync, "--source=heap", &size, "--buffers=2", "--fence-ms=80", "--fence-random"])
     });
     let mut pictures = reader.join().expect("pictures");
     let (mut newest, mut seen) = (BTreeMap::new(), 0);
-    loop {
-        let (_, flaw) = pictures.next(&mut newest);
-        seen += 1;
-        if enough(seen, flaw) {
-            break;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| meanwhile(&session, &stop));
+        let _stop = SetAtEnd(&stop);
+        loop {
+            let (_, flaw) = pictures.next(&mut newest);
+            seen += 1;
+            if enough(seen, flaw) {
+                break;
+            }
         }
-    }
+    });
     // The pipe has to be read on, or the compositor could not end.
     let drain = std::thread::spawn(move || std::io::copy(&mut pictures.pipe, &mut std::io::sink()));
     let reports = clients.map(harness::Client::end).into_iter().collect();
-    session.end();
+    let record = session.end();
     drain.join().expect("drain").expect("the rest of the pictures");
-    reports
+    (reports, record)
 }
 
 #[test]
@@ -131,10 +163,102 @@ fn nothing_that_was_scanned_out_is_poisoned_or_older_than_what_was_shown_before(
     }
 }
 
-/// Whether the oracle sees that fencepost breaks a rule, within as many pictures as it looks at above.
+/// A window of the CPU's comes and goes above a client that fills the screen, which is composed while it is there, and
+/// scanned out while it is not. The pointer and the second client have planes of their own.
+#[test]
+fn nothing_is_poisoned_while_buffers_change_between_planes_and_composition() {
+    const PICTURES: usize = 250;
+    let come_and_go = |session: &Session, stop: &AtomicBool| {
+        while !stop.load(Ordering::Relaxed) {
+            let window = session.foreign("weston-simple-shm", &[]);
+            sleep(Duration::from_secs(3));
+            window.end();
+            sleep(Duration::from_secs(3));
+        }
+    };
+    let (reports, record) = watch_sizes(["640x480", "160x120"], &[], come_and_go, |seen, flaw| {
+        assert_eq!(flaw, None, "picture {seen}");
+        seen >= PICTURES
+    });
+    // The small window may be behind the large one.
+    let went_both_ways = |report: &&harness::Report| {
+        let (shown, scanned_out) = (report.number("presented"), report.number("zero_copy"));
+        scanned_out >= 10 && scanned_out < shown
+    };
+    assert!(reports.iter().any(|report| went_both_ways(&report)), "{reports:?}");
+    for report in &reports {
+        // A buffer that is composed between two scan-outs is back before the next frame. Its client cannot know that; whether
+        // it was too early, the pictures have said.
+        report.expect_clean_but_for("was scanned out and released");
+    }
+    assert!(record.of_output("passes") < record.of_output("commits"), "{record:?}");
+}
+
+/// The picture that the screen comes to rest with when windows of these sizes have stopped at a frame, and how many
+/// buffers were scanned out.
+fn still_life(arguments: &[&str]) -> (Vec<u8>, u64) {
+    const SIZES: [&str; 4] = ["640x480", "200x150", "160x120", "300x100"];
+    assert!(Command::new("modprobe").arg("sw_sync").status().expect("modprobe").success());
+    let pipe = pipe();
+    let newest = Arc::new(Mutex::new((Instant::now(), Vec::new(), 0)));
+    let reader = std::thread::spawn({
+        let (pipe, newest) = (pipe.clone(), Arc::clone(&newest));
+        move || {
+            let mut pipe = BufReader::new(File::open(pipe).expect("the pipe"));
+            let mut header = [0; 16];
+            while pipe.read_exact(&mut header).is_ok() {
+                let mut pixels = vec![0; 640 * 480 * 4];
+                pipe.read_exact(&mut pixels).expect("pixels");
+                // The fourth byte of XRGB8888 is nobody's.
+                pixels.chunks_exact_mut(4).for_each(|pixel| pixel[3] = 0);
+                let mut newest = newest.lock().expect("lock");
+                *newest = (Instant::now(), pixels, newest.2 + 1);
+            }
+        }
+    });
+    let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
+    let stopped = SIZES.map(|size| {
+        let size = format!("--size={size}");
+        let seen = newest.lock().expect("lock").2;
+        let client = session.client(&[
+            "--sync=explicit",
+            "--source=heap",
+            &size,
+            "--frames=5",
+            "--fence-ms=never",
+            "--busy-limit-s=600",
+        ]);
+        sleep(Duration::from_secs(2));
+        // On a slow machine the window's first picture takes its time.
+        harness::wait_until("the picture with the window stands still", || {
+            let newest = newest.lock().expect("lock");
+            newest.2 > seen && newest.0.elapsed() > Duration::from_secs(3)
+        });
+        client
+    });
+    let picture = newest.lock().expect("lock").1.clone();
+    drop(stopped);
+    let scanned_out = session.end().of_output("scanned_out");
+    reader.join().expect("the reader");
+    (picture, scanned_out)
+}
+
+#[test]
+fn planes_show_pixel_by_pixel_what_composition_shows() {
+    let (composed, none) = still_life(&["--no-planes"]);
+    let (on_planes, some) = still_life(&[]);
+    assert_eq!(none, 0);
+    assert!(some > 0);
+    let differ = composed.chunks_exact(4).zip(on_planes.chunks_exact(4)).filter(|(a, b)| a != b).count();
+    assert_eq!(differ, 0, "pixels differ");
+    assert_eq!(composed.len(), 640 * 480 * 4);
+}
+
+/// Whether the oracle sees that fencepost breaks a rule, within as many pictures as it looks at above. Composed: what is drawn is
+/// read at once, while vkms reads its planes so much later that a fence of this lateness has mostly signalled.
 fn is_noticed(rule: &str) -> bool {
     let mut noticed = false;
-    watch(&["--break-rule", rule], |seen, flaw| {
+    watch(&["--no-planes", "--break-rule", rule], |seen, flaw| {
         noticed |= matches!(flaw, Some(Flaw::Poison { .. }));
         noticed || seen >= 500
     });

@@ -19,6 +19,7 @@ use fencepost::output::kms::head::{Drawing, Head, LightError};
 use fencepost::output::kms::modes::ModeRequest;
 use fencepost::output::kms::session::{self, SessionError};
 use fencepost::output::kms::swapchain::{BufferError, Slot};
+use fencepost::output::layer::Frame;
 use fencepost::output::{CommitError, Committed, Flipped};
 use fencepost::sys::sw_sync;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -99,7 +100,17 @@ fn paint(slot: &mut Slot, pixel: u32) {
 fn show(head: &mut Head, pixel: u32, fence: Option<&RenderFence>) -> Result<Committed, CommitError> {
     let mut slot = head.next_slot().expect("a slot");
     paint(&mut slot, pixel);
-    head.commit(slot, fence, None)
+    commit(head, slot, fence, Vec::new())
+}
+
+fn commit(
+    head: &mut Head,
+    slot: Slot,
+    fence: Option<&RenderFence>,
+    damage: Vec<Rectangle<i32, Physical>>,
+) -> Result<Committed, CommitError> {
+    let committed = head.commit(Frame::drawn(fencepost::output::Slot::Kms(slot), fence.cloned(), damage))?;
+    Ok(committed.expect("a new picture"))
 }
 
 /// A commit and its flip.
@@ -121,7 +132,7 @@ impl Timeline {
     fn fence(&mut self) -> RenderFence {
         self.1 += 1;
         let fd = sw_sync::create_fence(self.0.as_fd(), self.1).expect("a sw_sync fence");
-        RenderFence::from_fd(fd).expect("a sync_file")
+        RenderFence::from_egl(fd)
     }
 
     fn signal(&self) {
@@ -138,7 +149,7 @@ fn sixty_frames(device: &Device, head: &mut Head, mut draw: impl FnMut(&mut Slot
         let age = slot.age();
         assert!(frame < 2 && age == 0 || frame >= 2 && age == 2, "frame {frame} has a buffer of age {age}");
         let damage = [Rectangle::<i32, Physical>::from_size((640, 480).into())];
-        let committed = head.commit(slot, None, Some(&damage)).expect("a commit");
+        let committed = commit(head, slot, None, damage.to_vec()).expect("a commit");
         let flipped = next_flip(device, head, SOON).expect("a flip");
         assert_eq!((committed.number, flipped.number), (u64::from(frame) + 1, u64::from(frame) + 1));
         assert!(last < Some((flipped.at, flipped.number)), "flips run backwards: {last:?}, {flipped:?}");
@@ -290,7 +301,7 @@ fn another_master_comes_and_goes(driver: &str) {
     let pipe = other.pipes().expect("the displays").remove(0);
     let mut others = Head::new(&other, pipe, ModeRequest::Preferred, Drawing::Copy).expect("another head");
     let slot = others.next_slot().expect("a slot");
-    others.commit(slot, None, None).expect("another mode, another buffer");
+    commit(&mut others, slot, None, Vec::new()).expect("another mode, another buffer");
     next_flip(&other, &mut others, SOON).expect("a flip");
     other.fd().release_master_lock().expect("and back");
 
@@ -337,11 +348,9 @@ fn a_render_node_is_refused_with_a_sentence() {
 fn a_session_through_libseat_lights_the_display() {
     let _exclusive = exclusive();
     let path = card(VIRTIO);
-    let mut seatd = Command::new("seatd").spawn().expect("seatd");
-    let end = Instant::now() + SOON;
-    while !Path::new("/run/seatd.sock").exists() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    // The sessions of other tests use the same seatd.
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/guest-session");
+    assert!(Command::new(wrapper).arg("true").status().expect("start seatd").success());
     let (mut session, notifier) = session::open_seat().expect("a seat");
     let candidates = session::candidates(Some(path), &session.seat()).expect("the card");
     let device = session::open_device(&mut session, &candidates).expect("the card, through the seat");
@@ -349,8 +358,6 @@ fn a_session_through_libseat_lights_the_display() {
     show_now(&device, &mut head, 0x0012_3456);
     show_now(&device, &mut head, 0x0065_4321);
     drop((head, device, session, notifier));
-    seatd.kill().expect("the end of seatd");
-    seatd.wait().expect("the end of seatd");
 }
 
 #[test]
@@ -361,13 +368,27 @@ fn udev_finds_the_card_without_a_name() {
 
 #[test]
 fn a_headless_output_flips_at_the_first_vblank_after_the_fence() {
-    let ms = Duration::from_millis;
-    let mut head = headless::Head::new("HEADLESS-1", (640, 480).into(), 100_000, ms(1000));
+    let refresh = Duration::from_millis(10);
+    // The kernel dates the fence by its clock: these vblanks are all later.
+    let origin = fencepost::trace::now() + Duration::from_secs(1000);
+    let mut head = headless::Head::new("HEADLESS-1", (640, 480).into(), 100_000, origin);
     let mut timeline = Timeline::new();
-    head.commit(Some(timeline.fence()), ms(1001)).expect("a commit");
-    assert_eq!(head.vblank(ms(1010)), Vblank::Late(ms(1020)));
+    head.commit(Some(timeline.fence()), origin).expect("a commit");
+    assert_eq!(head.vblank(origin + refresh), Vblank::Late(origin + 2 * refresh));
     timeline.signal();
-    assert!(matches!(head.vblank(ms(1020)), Vblank::Flipped(Flipped { number: 1, .. })));
+    assert!(matches!(head.vblank(origin + 2 * refresh), Vblank::Flipped(Flipped { number: 1, .. })));
+}
+
+#[test]
+fn a_headless_output_that_is_asked_late_does_not_flip_at_a_vblank_before_the_fence() {
+    let refresh = Duration::from_millis(10);
+    // These are all earlier than the signal.
+    let origin = Duration::from_secs(1);
+    let mut head = headless::Head::new("HEADLESS-1", (640, 480).into(), 100_000, origin);
+    let mut timeline = Timeline::new();
+    head.commit(Some(timeline.fence()), origin).expect("a commit");
+    timeline.signal();
+    assert_eq!(head.vblank(origin + refresh), Vblank::Late(origin + 2 * refresh));
 }
 
 #[test]
@@ -475,7 +496,7 @@ fn writeback_on_vkms_sees_pixels_that_come_before_the_fence_and_none_after() {
     let mut slot = head.next_slot().expect("a slot");
     paint(&mut slot, 0x00ff_0000);
     let drawn_late = slot.dmabuf().clone();
-    head.commit(slot, Some(&fence), None).expect("a commit");
+    commit(&mut head, slot, Some(&fence), Vec::new()).expect("a commit");
     std::thread::sleep(A_WHILE);
     assert_eq!(captures(&mut head), [(1, Some(0x00aa_aaaa))], "only the first: the second waits");
     // What a GPU would do: finish the picture, then signal.

@@ -2,16 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, thread::sleep, time::Duration};
 
-use crate::harness::{Client, Session, wait_until};
+use crate::harness::{Client, Session, host, wait_until};
 
 /// Long enough for a few dozen frames in the emulated guest.
 const A_WHILE: Duration = Duration::from_secs(8);
-
-fn host(request: &str) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/host-request");
-    let status = std::process::Command::new(script).args(request.split(' ')).status().expect("host-request");
-    assert!(status.success(), "the host did not do: {request}");
-}
 
 #[test]
 fn explicit_and_implicit_gpu_clients_have_nothing_to_complain_about() {
@@ -70,53 +64,6 @@ fn clients_nobody_here_wrote_are_shown() {
     }
 }
 
-/// Presented frames per second of two ready clients, with or without a third whose fences are late.
-fn rate_of_two(session: &Session, late: Option<&[&str]>) -> f64 {
-    let late = late.map(|arguments| {
-        let late = session.client(arguments);
-        // What its start costs the emulated processor is not what its fences cost.
-        sleep(Duration::from_secs(4));
-        late
-    });
-    let ready = ["explicit", "implicit"].map(|sync| {
-        session.client(&[&format!("--sync={sync}"), "--source=heap", "--size=160x120", "--frames=200"])
-    });
-    let rate = ready
-        .map(|client| {
-            let report = client.wait();
-            report.expect_clean();
-            report.number("presented") as f64 * 1000.0 / report.number("duration_ms") as f64
-        })
-        .iter()
-        .sum();
-    if let Some(late) = late {
-        late.end().expect_clean();
-    }
-    rate
-}
-
-/// The emulated machine's speed wanders by a tenth, so the best of several runs counts. A fence that held the others up
-/// would cost them nine frames of ten, in every run.
-#[test]
-fn a_client_whose_fences_are_late_does_not_slow_the_others() {
-    const ROUNDS: usize = 10;
-    let session = Session::start(&[]);
-    let late = ["--sync=explicit", "--source=heap", "--size=160x120", "--fence-ms=500"];
-    let (mut alone, mut beside) = (0_f64, 0_f64);
-    for round in 1..=ROUNDS {
-        alone = alone.max(rate_of_two(&session, None));
-        beside = beside.max(rate_of_two(&session, Some(&late)));
-        println!(
-            "frames per second of the others after {round} rounds: {beside:.1} beside a late client, {alone:.1} without"
-        );
-        if round > 1 && beside > 0.95 * alone {
-            session.end();
-            return;
-        }
-    }
-    panic!("{beside} frames per second beside a late client, {alone} without");
-}
-
 #[test]
 fn a_fence_that_never_signals_stops_its_own_surface_only() {
     let session = Session::start(&[]);
@@ -134,7 +81,7 @@ fn a_fence_that_never_signals_stops_its_own_surface_only() {
 }
 
 /// The virtual terminal in front.
-fn active_terminal() -> String {
+pub(crate) fn active_terminal() -> String {
     std::fs::read_to_string("/sys/class/tty/tty0/active").expect("a virtual terminal").trim().to_owned()
 }
 

@@ -19,8 +19,8 @@ use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_s
 use wayland_protocols::wp::linux_drm_syncobj::v1::client::wp_linux_drm_syncobj_timeline_v1::WpLinuxDrmSyncobjTimelineV1;
 
 use crate::fences::{RENDER_NODE, device, heap_buffer};
-use crate::fixture::Log;
-use crate::setup::{App, Desk, SIZE, STRIDE, Watched, Window};
+use crate::fixture::{Fixture, Log, Server};
+use crate::setup::{App, SIZE, STRIDE, Watched, Window};
 
 /// The size of the GPU's buffers.
 const GPU_SIZE: (i32, i32) = (64, 64);
@@ -49,7 +49,7 @@ pub(crate) struct SyncWindow {
 pub(crate) type At<'a> = (&'a ClientTimeline, u64);
 
 impl SyncApp {
-    pub(crate) fn new(desk: &Desk) -> Self {
+    pub(crate) fn new(desk: &Fixture<impl Server>) -> Self {
         let app = App::new(desk);
         Self { manager: app.client.bind(1), factory: app.client.bind(4), app, device: device() }
     }
@@ -101,7 +101,8 @@ impl SyncApp {
     pub(crate) fn gpu_buffer_of(&self, dma_buf: &Dmabuf) -> WlBuffer {
         let fd = dma_buf.handles().next().expect("a plane");
         let stride = dma_buf.strides().next().expect("its stride");
-        self.import_buffer(&fd, GPU_SIZE, stride, dma_buf.format().modifier.into())
+        let size = (dma_buf.size().w, dma_buf.size().h);
+        self.import_buffer(&fd, size, stride, dma_buf.format().modifier.into())
     }
 
     /// As [`App::show`], between two points.
@@ -151,9 +152,14 @@ impl ClientTimeline {
 }
 
 pub(crate) fn gpu_dma_buf() -> Dmabuf {
+    gpu_dma_buf_of(GPU_SIZE)
+}
+
+/// A buffer of the GPU, of another size than the windows here usually have.
+pub(crate) fn gpu_dma_buf_of(size: (i32, i32)) -> Dmabuf {
     let node = File::options().read(true).write(true).open(RENDER_NODE).expect("the render node");
     let mut allocator = GbmAllocator::new(GbmDevice::new(node).expect("GBM"), GbmBufferFlags::RENDERING);
-    let (width, height) = (GPU_SIZE.0 as u32, GPU_SIZE.1 as u32);
+    let (width, height) = (size.0 as u32, size.1 as u32);
     let buffer = allocator.create_buffer(width, height, Fourcc::Xrgb8888, &[Modifier::Invalid]);
     buffer.expect("a buffer").export().expect("a dma-buf")
 }

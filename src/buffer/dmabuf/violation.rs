@@ -17,8 +17,6 @@ pub enum Refusal {
 }
 
 /// Broken rules: the error enum of `zwp_linux_buffer_params_v1`, one variant each, with what the message needs.
-///
-/// `invalid_dev_t_size` (D9) comes with version 6.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Violation {
     /// D1: a request other than destroy after create or create_immed.
@@ -64,6 +62,9 @@ pub enum Violation {
     /// D8: create_immed of a buffer that we cannot use, for a reason that is no violation.
     #[error("could not create the wl_buffer: {0}")]
     InvalidWlBuffer(String),
+    /// D9: a device of another size than a `dev_t`.
+    #[error("a device of {0} bytes; a dev_t has {wanted}", wanted = size_of::<u64>())]
+    InvalidDevTSize(usize),
 }
 
 /// How a format can be wrong.
@@ -146,4 +147,7 @@ pub enum Unusable {
     /// The client has as many planes alive as it may have.
     #[error("the client holds too many planes")]
     OverBudget,
+    /// Few file descriptors are left for all clients together.
+    #[error("the last file descriptors are kept for frames")]
+    TooManyFiles,
 }

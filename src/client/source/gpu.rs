@@ -3,6 +3,8 @@
 //! `--gpu-ms` is real work in front of the content: passes of a slow shader that leave the poison as it is.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -168,7 +170,9 @@ impl Image for GpuImage {
     }
 
     fn pledge(&self) -> Result<Pledge, LateError> {
-        Err(LateError::Gpu)
+        // Beside the GPU's own fence, which cannot be late at will.
+        let plane = self.layout.planes.first().ok_or(LateError::Import(ErrorKind::InvalidInput.into()))?;
+        Pledge::in_dma_buf(plane.fd.as_fd())
     }
 }
 

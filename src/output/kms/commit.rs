@@ -5,7 +5,7 @@
 //! request.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use drm::control::AtomicCommitFlags as Flags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,7 +14,9 @@ use rustix::io::Errno;
 use super::device::Device;
 use super::quirks::Quirks;
 use super::request::Request;
+use crate::fence::Fence;
 use crate::fence::roles::RenderFence;
+use crate::fence::sync_file::SyncFile;
 use crate::output::CommitError;
 
 impl CommitError {
@@ -37,7 +39,7 @@ impl CommitError {
 /// The fences that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fences {
-    /// `IN_FENCE_FD` on the plane.
+    /// `IN_FENCE_FD` on the planes.
     pub in_fence: bool,
     /// `OUT_FENCE_PTR` on the CRTC.
     pub out_fence: bool,
@@ -67,7 +69,38 @@ pub(super) struct Accepted {
 /// How long to wait for the GPU where the device takes no in-fence. Longer than any healthy frame.
 const CPU_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Commits what `build` builds, with as many of the `wanted` fences as the device takes.
+/// What a plane's framebuffer has to wait for.
+#[derive(Clone, Debug)]
+pub(super) enum InFence {
+    /// Our drawing.
+    Render(RenderFence),
+    /// A client's.
+    Client(SyncFile),
+}
+
+impl AsFd for InFence {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Render(fence) => fence.as_fd(),
+            Self::Client(fence) => fence.as_fd(),
+        }
+    }
+}
+
+impl InFence {
+    /// A wait on the CPU, for devices that take no in-fence. Nobody waits for a client: a frame with a fence of a
+    /// client's that has not signalled is refused, as it would be by the kernel.
+    fn wait(&self) -> io::Result<()> {
+        match self {
+            Self::Render(fence) => wait(fence),
+            Self::Client(fence) if fence.status().is_done() => Ok(()),
+            Self::Client(_) => Err(Errno::INVAL.into()),
+        }
+    }
+}
+
+/// Commits what `build` builds, with as many of the `wanted` fences as the device takes. `in_fences` is what the
+/// request's planes have to wait for.
 ///
 /// A flip is non-blocking. So is a modeset, after a test: a blocking one would wait in this thread for the render
 /// fence, then for the hardware and a vblank, and hold up every other output and client meanwhile. The price: a driver
@@ -77,12 +110,12 @@ pub(super) fn submit<'fence>(
     device: &Device,
     modeset: bool,
     wanted: Fences,
-    render: Option<&'fence RenderFence>,
+    in_fences: impl Iterator<Item = &'fence InFence> + Clone,
     build: impl Fn(Fences) -> Request<'fence>,
 ) -> Result<Accepted, CommitError> {
     let (fences, out) = with_fewer_fences(wanted, |fences| {
-        if let Some(render) = render.filter(|_| !fences.in_fence) {
-            wait(render)?;
+        if !fences.in_fence {
+            in_fences.clone().try_for_each(InFence::wait)?;
         }
         send(device, modeset, fences, &build)
     })

@@ -3,9 +3,10 @@
 //! Owns the fd, the tables of CRTCs and planes, and the quirks found so far. Capabilities are found by asking for
 //! them, never from a driver's name or version. Knows no frame: [`super::head`] lights outputs with it.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use drm::control::{
@@ -17,6 +18,7 @@ use smithay::backend::allocator::format::FormatSet;
 use smithay::backend::allocator::gbm::GbmDevice;
 use smithay::backend::drm::DrmDeviceFd;
 
+use super::edid::Identity;
 use super::events::{BUFFER_LEN, Flips};
 use super::formats;
 use super::modes::Timing;
@@ -24,6 +26,7 @@ use super::props::{ConnectorProp, CrtcProp, PlaneProp, Props};
 use super::quirks::Quirks;
 use super::request::Request;
 use super::routing::{self, Wish};
+use super::scanout::Framebuffers;
 
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,14 @@ pub struct Caps {
     pub async_flip: bool,
     /// Writeback connectors are shown to us, if it has any.
     pub writeback: bool,
+    /// Width and height of the pointer's image on a cursor plane, in pixels.
+    pub cursor_size: (u32, u32),
 }
+
+/// The side of a cursor plane that says nothing, which is what the first ones had.
+const SMALLEST_CURSOR: u32 = 64;
+/// Larger images are composed. Some devices without a limit claim a whole screen.
+const LARGEST_CURSOR: u32 = 256;
 
 /// A CRTC.
 #[derive(Clone, Debug)]
@@ -82,8 +92,7 @@ pub struct Crtc {
 pub struct Plane {
     /// Its handle.
     pub handle: plane::Handle,
-    /// Primary, cursor or overlay. Cursor planes of virtual devices are hidden from us, as we did not claim to
-    /// set their hotspots.
+    /// Primary, cursor or overlay.
     pub kind: PlaneType,
     /// Its properties.
     pub props: Props<PlaneProp>,
@@ -106,6 +115,16 @@ pub struct Connector {
     pub modes: Vec<(Mode, Timing)>,
     /// The display's width and height in millimetres; zero where unknown.
     pub size_mm: (u32, u32),
+    /// Who the display is.
+    pub identity: Identity,
+}
+
+/// A connected display and what could drive it.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// The display.
+    pub connector: Connector,
+    wish: Wish,
 }
 
 /// Everything it takes to light one display.
@@ -119,10 +138,64 @@ pub struct Pipe {
     pub primary: Plane,
 }
 
+/// What a device has, as its tables say. Reading them takes no rights beyond an open fd.
+#[derive(Debug)]
+pub struct Tables {
+    /// The kernel driver's name.
+    pub driver: String,
+    /// What the device said it can.
+    pub caps: Caps,
+    /// Its CRTCs.
+    pub crtcs: Vec<Crtc>,
+    /// Its planes.
+    pub planes: Vec<Plane>,
+}
+
+impl Tables {
+    /// Enables atomic modesetting for this fd and reads the tables.
+    ///
+    /// # Errors
+    /// [`OpenError`], but [`OpenError::NotMaster`].
+    pub fn read(fd: &DrmDeviceFd) -> Result<Self, OpenError> {
+        let driver = fd.get_driver().map_err(OpenError::Driver)?.name().to_string_lossy().into_owned();
+        for capability in [ClientCapability::UniversalPlanes, ClientCapability::Atomic] {
+            fd.set_client_capability(capability, true)
+                .map_err(|source| OpenError::NoAtomic { driver: driver.clone(), source })?;
+        }
+        let can = |cap| fd.get_driver_capability(cap).is_ok_and(|value| value != 0);
+        if !can(DriverCapability::MonotonicTimestamp) {
+            return Err(OpenError::NotMonotonic { driver });
+        }
+        let cursor = |cap| {
+            let side = fd.get_driver_capability(cap).ok().and_then(|side| u32::try_from(side).ok());
+            side.filter(|side| *side > 0).unwrap_or(SMALLEST_CURSOR).min(LARGEST_CURSOR)
+        };
+        let caps = Caps {
+            modifiers: can(DriverCapability::AddFB2Modifiers),
+            async_flip: can(DriverCapability::AtomicASyncPageFlip),
+            writeback: fd.set_client_capability(ClientCapability::WritebackConnectors, true).is_ok(),
+            cursor_size: (cursor(DriverCapability::CursorWidth), cursor(DriverCapability::CursorHeight)),
+        };
+        // Virtual devices hide their cursor planes from those who would not set the hotspots. Others refuse this.
+        if let Err(error) = fd.set_client_capability(ClientCapability::CursorPlaneHotspot, true) {
+            tracing::debug!(%error, "cursors have no hotspots");
+        }
+        let resources = fd.resource_handles().map_err(OpenError::Resources)?;
+        let crtcs = resources
+            .crtcs()
+            .iter()
+            .map(|&handle| Props::read(fd, handle).map(|props| Crtc { handle, props }));
+        let crtcs = crtcs.collect::<io::Result<Vec<_>>>().map_err(OpenError::Resources)?;
+        let planes = read_planes(fd, &resources).map_err(OpenError::Resources)?;
+        Ok(Self { driver, caps, crtcs, planes })
+    }
+}
+
 /// An open KMS device. Its fd has to be non-blocking.
 #[derive(Debug)]
 pub struct Device {
     fd: DrmDeviceFd,
+    node: PathBuf,
     /// Opened on demand: a device whose buffers the CPU fills does without.
     gbm: OnceCell<GbmDevice<DrmDeviceFd>>,
     driver: String,
@@ -130,6 +203,8 @@ pub struct Device {
     crtcs: Vec<Crtc>,
     planes: Vec<Plane>,
     quirks: Cell<Quirks>,
+    /// Of clients' buffers.
+    framebuffers: RefCell<Framebuffers>,
     /// The heads that exist: which display has which CRTC.
     claimed: RefCell<Vec<(connector::Handle, crtc::Handle)>>,
 }
@@ -139,41 +214,20 @@ impl Device {
     ///
     /// # Errors
     /// [`OpenError`], a sentence for people each.
-    pub fn open(fd: DrmDeviceFd) -> Result<Rc<Self>, OpenError> {
-        let name = fd.get_driver().map_err(OpenError::Driver)?.name().to_string_lossy().into_owned();
-        let driver = || name.clone();
-        for capability in [ClientCapability::UniversalPlanes, ClientCapability::Atomic] {
-            fd.set_client_capability(capability, true)
-                .map_err(|source| OpenError::NoAtomic { driver: driver(), source })?;
-        }
-        let can = |cap| fd.get_driver_capability(cap).is_ok_and(|value| value != 0);
-        if !can(DriverCapability::MonotonicTimestamp) {
-            return Err(OpenError::NotMonotonic { driver: driver() });
-        }
-        let caps = Caps {
-            modifiers: can(DriverCapability::AddFB2Modifiers),
-            async_flip: can(DriverCapability::AtomicASyncPageFlip),
-            writeback: fd.set_client_capability(ClientCapability::WritebackConnectors, true).is_ok(),
-        };
+    pub fn open(fd: DrmDeviceFd, node: &Path) -> Result<Rc<Self>, OpenError> {
+        let Tables { driver, caps, crtcs, planes } = Tables::read(&fd)?;
         if !is_master(&fd) {
-            return Err(OpenError::NotMaster { driver: driver() });
+            return Err(OpenError::NotMaster { driver });
         }
-        let resources = fd.resource_handles().map_err(OpenError::Resources)?;
-        let crtcs = resources
-            .crtcs()
-            .iter()
-            .map(|&handle| Props::read(&fd, handle).map(|props| Crtc { handle, props }));
-        let crtcs = crtcs.collect::<io::Result<Vec<_>>>().map_err(OpenError::Resources)?;
-        let planes = read_planes(&fd, &resources).map_err(OpenError::Resources)?;
-        tracing::info!(
-            driver = name,
-            ?caps,
-            crtcs = crtcs.len(),
-            planes = planes.len(),
-            "opened a KMS device"
-        );
+        tracing::info!(driver, ?caps, crtcs = crtcs.len(), planes = planes.len(), "opened a KMS device");
         let (gbm, quirks, claimed) = (OnceCell::new(), Cell::default(), RefCell::default());
-        Ok(Rc::new(Self { fd, gbm, driver: name, caps, crtcs, planes, quirks, claimed }))
+        let (framebuffers, node) = (RefCell::default(), node.to_owned());
+        Ok(Rc::new(Self { fd, node, gbm, driver, caps, crtcs, planes, quirks, framebuffers, claimed }))
+    }
+
+    /// Where the device was when it was opened, for people: it may be gone since.
+    pub fn node(&self) -> &Path {
+        &self.node
     }
 
     /// The device's fd, readable when there are flip events.
@@ -191,6 +245,12 @@ impl Device {
             let _already_set = self.gbm.set(GbmDevice::new(self.fd.clone())?);
         }
         self.gbm.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether the device has been taken away: the kernel answers `ENODEV` to everything.
+    pub fn is_gone(&self) -> bool {
+        let answer = self.fd.get_driver();
+        answer.is_err_and(|error| error.raw_os_error() == Some(Errno::NODEV.raw_os_error()))
     }
 
     /// The kernel driver's name, for people.
@@ -212,6 +272,11 @@ impl Device {
         self.quirks.set(quirks);
     }
 
+    /// The framebuffers of clients' buffers.
+    pub(super) fn framebuffers(&self) -> RefMut<'_, Framebuffers> {
+        self.framebuffers.borrow_mut()
+    }
+
     /// Its planes.
     pub fn planes(&self) -> &[Plane] {
         &self.planes
@@ -230,15 +295,22 @@ impl Device {
         }
     }
 
-    /// The connected displays with what can drive them: at the start, and again after a hotplug. Asks the displays,
-    /// which can take a while on real hardware.
+    /// The connected displays with what can drive them.
+    ///
+    /// # Errors
+    /// As [`connected`](Self::connected).
+    pub fn pipes(&self) -> io::Result<Vec<Pipe>> {
+        Ok(self.route(self.connected()?))
+    }
+
+    /// The connected displays: at the start, and again after a hotplug. Asks the displays, which can take a while on
+    /// real hardware.
     ///
     /// # Errors
     /// Those of GETRESOURCES, GETCONNECTOR and GETENCODER.
-    pub fn pipes(&self) -> io::Result<Vec<Pipe>> {
+    pub fn connected(&self) -> io::Result<Vec<Connected>> {
         let resources = self.fd.resource_handles()?;
-        let mut connectors = Vec::new();
-        let mut wishes = Vec::new();
+        let mut connected = Vec::new();
         for &handle in resources.connectors() {
             let info = match self.fd.get_connector(handle, true) {
                 // An MST display went away in between.
@@ -250,9 +322,16 @@ impl Device {
                 continue;
             }
             let connector = self.connector(&info)?;
-            wishes.push(self.wish(&connector, &info, &resources)?);
-            connectors.push(connector);
+            let wish = self.wish(&connector, &info, &resources)?;
+            connected.push(Connected { connector, wish });
         }
+        Ok(connected)
+    }
+
+    /// What drives each of these displays; as many of them as can be lit together.
+    pub fn route(&self, displays: impl IntoIterator<Item = Connected>) -> Vec<Pipe> {
+        let (connectors, wishes): (Vec<_>, Vec<_>) =
+            displays.into_iter().map(|display| (display.connector, display.wish)).unzip();
         let mut taken = Vec::new();
         let mut pipes = Vec::new();
         for (connector, crtc) in connectors.into_iter().zip(routing::assign(&wishes)) {
@@ -265,7 +344,7 @@ impl Device {
             taken.push(primary.handle);
             pipes.push(Pipe { connector, crtc: crtc.clone(), primary: primary.clone() });
         }
-        Ok(pipes)
+        pipes
     }
 
     /// The writeback connectors that this CRTC can feed.
@@ -310,10 +389,17 @@ impl Device {
     }
 
     fn connector(&self, info: &connector::Info) -> io::Result<Connector> {
+        let props = Props::<ConnectorProp>::read(&self.fd, info.handle())?;
+        let edid = match props.initial(ConnectorProp::Edid).filter(|blob| *blob != 0) {
+            // The display may have gone since, and its EDID with it.
+            Some(blob) => self.fd.get_property_blob(blob).unwrap_or_default(),
+            None => Vec::new(),
+        };
         Ok(Connector {
             handle: info.handle(),
             name: info.to_string(),
-            props: Props::read(&self.fd, info.handle())?,
+            props,
+            identity: Identity::parse(&edid),
             modes: info.modes().iter().map(|mode| (*mode, Timing::of(mode))).collect(),
             size_mm: info.size().unwrap_or_default(),
         })

@@ -6,8 +6,11 @@ use drm::buffer::{DrmFourcc as Fourcc, DrmModifier as Modifier};
 use smithay::backend::allocator::Format;
 use smithay::backend::allocator::format::FormatSet;
 
+/// The formats of a pointer's image, best first.
+pub const WITH_ALPHA: [Fourcc; 2] = [Fourcc::Argb8888, Fourcc::Abgr8888];
+
 /// The formats of an output's buffers, best first. No alpha: nothing lies below.
-const PREFERRED: [Fourcc; 4] = [Fourcc::Xrgb8888, Fourcc::Xbgr8888, Fourcc::Argb8888, Fourcc::Abgr8888];
+pub const PREFERRED: [Fourcc; 4] = [Fourcc::Xrgb8888, Fourcc::Xbgr8888, Fourcc::Argb8888, Fourcc::Abgr8888];
 
 /// One way to allocate the buffers of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +24,16 @@ pub struct Candidate {
 /// How to allocate buffers that the renderer can draw and the plane can show, best first: explicit modifiers where both
 /// sides name some, else linear where the renderer says it can, else the driver's own choice.
 ///
-/// `has_modifiers`: the device takes modifiers (`DRM_CAP_ADDFB2_MODIFIERS`).
-pub fn candidates(plane: &FormatSet, renderer: &FormatSet, has_modifiers: bool) -> Vec<Candidate> {
+/// `preferred`: the formats to choose from, best first. `has_modifiers`: the device takes modifiers
+/// (`DRM_CAP_ADDFB2_MODIFIERS`).
+pub fn candidates(
+    preferred: &[Fourcc],
+    plane: &FormatSet,
+    renderer: &FormatSet,
+    has_modifiers: bool,
+) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    for fourcc in PREFERRED {
+    for &fourcc in preferred {
         let shows = plane.iter().any(|format| format.code == fourcc);
         let draws = renderer.iter().any(|format| format.code == fourcc);
         if !shows || !draws {
@@ -141,7 +150,7 @@ mod tests {
     fn shared_modifiers_come_first_and_the_drivers_choice_last() {
         let plane = set(&[(Fourcc::Xrgb8888, Modifier::Linear), (Fourcc::Xrgb8888, TILED)]);
         let renderer = set(&[(Fourcc::Xrgb8888, TILED), (Fourcc::Xrgb8888, Modifier::Invalid)]);
-        let found = candidates(&plane, &renderer, true);
+        let found = candidates(&PREFERRED, &plane, &renderer, true);
         assert_eq!(found[0], Candidate { fourcc: Fourcc::Xrgb8888, modifiers: vec![TILED] });
         assert_eq!(found[1], Candidate { fourcc: Fourcc::Xrgb8888, modifiers: vec![Modifier::Invalid] });
         assert_eq!(found.len(), 2);
@@ -151,10 +160,10 @@ mod tests {
     fn a_device_without_modifiers_gets_linear_only_from_a_renderer_that_draws_it() {
         let plane = without_modifiers(&[Fourcc::Xrgb8888 as u32]);
         let software = set(&[(Fourcc::Xrgb8888, Modifier::Linear)]);
-        let first = candidates(&plane, &software, false).into_iter().next().expect("a candidate");
+        let first = candidates(&PREFERRED, &plane, &software, false).into_iter().next().expect("a candidate");
         assert_eq!(first.modifiers, [Modifier::Linear]);
         let virgl = set(&[(Fourcc::Xrgb8888, Modifier::Invalid)]);
-        let found = candidates(&plane, &virgl, false);
+        let found = candidates(&PREFERRED, &plane, &virgl, false);
         assert_eq!(found, [Candidate { fourcc: Fourcc::Xrgb8888, modifiers: vec![Modifier::Invalid] }]);
     }
 
@@ -162,6 +171,6 @@ mod tests {
     fn what_one_side_cannot_do_is_no_candidate() {
         let plane = set(&[(Fourcc::Xrgb8888, Modifier::Linear)]);
         let renderer = set(&[(Fourcc::Abgr8888, Modifier::Linear)]);
-        assert_eq!(candidates(&plane, &renderer, true), []);
+        assert_eq!(candidates(&PREFERRED, &plane, &renderer, true), []);
     }
 }

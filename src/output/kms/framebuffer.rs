@@ -40,12 +40,21 @@ impl Framebuffer {
     /// # Errors
     /// Those of ADDFB2: `EINVAL` for what no plane can show.
     pub fn of_gbm(device: &DrmDeviceFd, buffer: &GbmBuffer, has_modifiers: bool) -> io::Result<Self> {
+        Self::of_gbm_as(device, buffer, PlanarBuffer::format(buffer), has_modifiers)
+    }
+
+    fn of_gbm_as(
+        device: &DrmDeviceFd,
+        buffer: &GbmBuffer,
+        fourcc: Fourcc,
+        has_modifiers: bool,
+    ) -> io::Result<Self> {
         let modifier = PlanarBuffer::modifier(buffer).filter(|modifier| *modifier != Modifier::Invalid);
         Self::add(
             device,
             &Layout {
                 size: PlanarBuffer::size(buffer),
-                fourcc: PlanarBuffer::format(buffer),
+                fourcc,
                 modifier: modifier.filter(|_| has_modifiers),
                 handles: PlanarBuffer::handles(buffer),
                 pitches: PlanarBuffer::pitches(buffer),
@@ -54,8 +63,10 @@ impl Framebuffer {
         )
     }
 
-    /// From a dma-buf of whatever origin, imported through GBM: it counts the users of a GEM handle, which the
-    /// kernel does not.
+    /// From a dma-buf of whatever origin, to be read as `fourcc`: its own format, or the same without the alpha channel.
+    ///
+    /// Imported through GBM, which counts the users of a GEM handle: the kernel does not, and gives one dma-buf the same
+    /// handle however often it is imported. The handle goes when this returns; the framebuffer keeps the memory.
     ///
     /// # Errors
     /// Those of the import and of ADDFB2.
@@ -63,9 +74,11 @@ impl Framebuffer {
         device: &DrmDeviceFd,
         gbm: &GbmDevice<DrmDeviceFd>,
         dmabuf: &Dmabuf,
+        fourcc: Fourcc,
         has_modifiers: bool,
     ) -> io::Result<Self> {
-        Self::of_gbm(device, &dmabuf.import_to(gbm, GbmBufferFlags::SCANOUT)?, has_modifiers)
+        let buffer = dmabuf.import_to(gbm, GbmBufferFlags::SCANOUT)?;
+        Self::of_gbm_as(device, &buffer, fourcc, has_modifiers)
     }
 
     /// From a dumb buffer of this device: linear, one plane, of the given format.

@@ -4,6 +4,7 @@
 //! that is not made. Keeps no state; [`super::head`] does.
 
 use std::io;
+use std::rc::Rc;
 
 use drm::control::AtomicCommitFlags;
 use smithay::backend::allocator::format::FormatSet;
@@ -12,8 +13,9 @@ use super::blob::Blob;
 use super::device::{Device, Pipe};
 use super::formats;
 use super::modes::{NoSuchMode, Timing};
-use super::props::{ConnectorProp, CrtcProp, PlaneProp};
+use super::props::{ConnectorProp, CrtcProp};
 use super::request::Request;
+use super::stack::Shows;
 use super::swapchain::{BufferError, Source, Swapchain};
 use crate::output::CommitError;
 
@@ -84,7 +86,9 @@ pub(super) fn swapchain(
         Drawing::Render(renderer) => renderer,
     };
     let mut refused = LightError::NoFormat { connector: pipe.connector.name.clone() };
-    for candidate in formats::candidates(&pipe.primary.formats, renderer, device.caps().modifiers) {
+    for candidate in
+        formats::candidates(&formats::PREFERRED, &pipe.primary.formats, renderer, device.caps().modifiers)
+    {
         match try_source(Source::gbm(device, candidate).map_err(LightError::Gbm)?) {
             Ok(swapchain) => return Ok(swapchain),
             Err(error) => refused = error,
@@ -107,8 +111,8 @@ fn test(
     let result = off.and_then(|off| {
         let mut request = Request::new();
         off.add_to(&mut request);
-        add_modeset(&mut request, pipe, mode, timing);
-        request.set(&pipe.primary.props, PlaneProp::FbId, u32::from(slot.framebuffer().handle()).into());
+        add_modeset(&mut request, pipe, mode);
+        Shows::slot(Rc::new(slot), (0, 0).into()).add_to(&mut request, &pipe.primary, pipe.crtc.handle);
         request.send(device.fd(), AtomicCommitFlags::TEST_ONLY | AtomicCommitFlags::ALLOW_MODESET)
     });
     match result {
@@ -121,31 +125,12 @@ fn test(
     }
 }
 
-/// Everything about a pipe but its framebuffer.
-pub(super) fn add_modeset(request: &mut Request<'_>, pipe: &Pipe, mode: &Blob, timing: Timing) {
-    const ROTATE_0: u64 = 1;
-    const OPAQUE: u64 = 0xffff;
-    let (connector, crtc, plane) = (&pipe.connector.props, &pipe.crtc.props, &pipe.primary.props);
-    let crtc_id = u64::from(u32::from(pipe.crtc.handle));
-    let (width, height) = (u64::from(timing.width), u64::from(timing.height));
-    request.set(connector, ConnectorProp::CrtcId, crtc_id);
+/// Everything about a pipe but what its planes show.
+pub(super) fn add_modeset(request: &mut Request<'_>, pipe: &Pipe, mode: &Blob) {
+    let (connector, crtc) = (&pipe.connector.props, &pipe.crtc.props);
+    request.set(connector, ConnectorProp::CrtcId, u32::from(pipe.crtc.handle).into());
     request.set_if_present(connector, ConnectorProp::LinkStatus, 0);
     request.set(crtc, CrtcProp::ModeId, mode.id());
     request.set(crtc, CrtcProp::Active, 1);
     request.set_if_present(crtc, CrtcProp::VrrEnabled, 0);
-    request.set(plane, PlaneProp::CrtcId, crtc_id);
-    for (prop, value) in [
-        (PlaneProp::SrcX, 0),
-        (PlaneProp::SrcY, 0),
-        (PlaneProp::SrcW, width << 16),
-        (PlaneProp::SrcH, height << 16),
-        (PlaneProp::CrtcX, 0),
-        (PlaneProp::CrtcY, 0),
-        (PlaneProp::CrtcW, width),
-        (PlaneProp::CrtcH, height),
-    ] {
-        request.set(plane, prop, value);
-    }
-    request.set_if_present(plane, PlaneProp::Rotation, ROTATE_0);
-    request.set_if_present(plane, PlaneProp::Alpha, OPAQUE);
 }

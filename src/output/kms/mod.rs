@@ -12,18 +12,24 @@
 
 pub mod blob;
 pub mod commit;
+mod cursor;
+mod cvt;
 pub mod device;
+pub mod edid;
 pub mod events;
 pub mod formats;
 pub mod framebuffer;
 pub mod head;
 pub mod light;
 pub mod modes;
+pub mod proposal;
 pub mod props;
 pub mod quirks;
 pub mod request;
 pub mod routing;
+mod scanout;
 pub mod session;
+mod stack;
 pub mod swapchain;
 pub mod takeover;
 pub mod writeback;

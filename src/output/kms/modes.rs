@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use drm::control::{Mode, ModeFlags, ModeTypeFlags};
 
+use super::cvt;
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ModeRequest {
@@ -23,15 +25,36 @@ pub enum ModeRequest {
         /// The refresh rate, in mHz; without it the preferred or the fastest of that size.
         refresh_mhz: Option<u32>,
     },
+    /// A mode that is made, whatever the display lists.
+    Custom {
+        /// Pixels.
+        width: u16,
+        /// Pixels.
+        height: u16,
+        /// The refresh rate, in mHz.
+        refresh_mhz: u32,
+    },
+}
+
+/// The refresh rate of a custom mode for which none was asked, in mHz.
+pub const CUSTOM_MHZ: u32 = 60_000;
+
+impl ModeRequest {
+    /// The mode that is made for a custom one; `None` for others, and where there can be none.
+    pub fn made(self) -> Option<(Mode, Timing)> {
+        let Self::Custom { width, height, refresh_mhz } = self else { return None };
+        let mode = Mode::from(cvt::reduced(width, height, refresh_mhz)?);
+        Some((mode, Timing::of(&mode)))
+    }
 }
 
 /// How far a mode's refresh rate may be from the one asked for: 60 finds 59.94.
 const REFRESH_TOLERANCE_MHZ: u32 = 500;
 
-/// A request that is not `WIDTHxHEIGHT` or `WIDTHxHEIGHT@HZ`.
+/// A request that is not `WIDTHxHEIGHT` or `WIDTHxHEIGHT@HZ`, with `custom:` before it or not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Could not read \"{0}\" as a mode: write WIDTHxHEIGHT or WIDTHxHEIGHT@HZ, for example 1920x1080@59.94"
+    "Could not read \"{0}\" as a mode: write WIDTHxHEIGHT or WIDTHxHEIGHT@HZ, for example 1920x1080@59.94, with \"custom:\" before it if the display does not list it"
 )]
 pub struct BadModeRequest(String);
 
@@ -104,6 +127,8 @@ pub fn choose<M>(modes: &[(M, Timing)], wanted: ModeRequest) -> Result<&(M, Timi
                 refresh_mhz.is_none_or(|mhz| timing.refresh_mhz().abs_diff(mhz) <= REFRESH_TOLERANCE_MHZ);
             (timing.width, timing.height) == (width, height) && near
         }
+        // Made, not chosen: it is here only if it cannot be made.
+        ModeRequest::Custom { .. } => false,
     };
     let rank = |timing: &Timing| match wanted {
         ModeRequest::Size { refresh_mhz: Some(mhz), .. } => {
@@ -135,6 +160,9 @@ impl fmt::Display for ModeRequest {
             Self::Size { width, height, refresh_mhz: Some(mhz) } => {
                 write!(f, "{width}x{height}@{}.{:03}", mhz / 1000, mhz % 1000)
             }
+            Self::Custom { width, height, refresh_mhz: mhz } => {
+                write!(f, "custom:{width}x{height}@{}.{:03}", mhz / 1000, mhz % 1000)
+            }
         }
     }
 }
@@ -143,21 +171,27 @@ impl FromStr for ModeRequest {
     type Err = BadModeRequest;
 
     fn from_str(text: &str) -> Result<Self, BadModeRequest> {
+        let (is_custom, listed) = match text.strip_prefix("custom:") {
+            Some(custom) => (true, custom),
+            None => (false, text),
+        };
         let parse = || {
-            let (size, refresh) = match text.split_once('@') {
+            let (size, refresh) = match listed.split_once('@') {
                 Some((size, refresh)) => (size, Some(refresh)),
-                None => (text, None),
+                None => (listed, None),
             };
             let (width, height) = size.split_once('x')?;
             let refresh_mhz = match refresh {
                 Some(hz) => Some(hz.parse::<f64>().ok().filter(|hz| (1.0..1000.0).contains(hz))?),
                 None => None,
             };
-            Some(Self::Size {
-                width: width.parse().ok().filter(|&width| width > 0)?,
-                height: height.parse().ok().filter(|&height| height > 0)?,
-                // In range: below 10^6.
-                refresh_mhz: refresh_mhz.map(|hz| (hz * 1000.0).round() as u32),
+            let width = width.parse().ok().filter(|&width| width > 0)?;
+            let height = height.parse().ok().filter(|&height| height > 0)?;
+            // In range: below 10^6.
+            let refresh_mhz = refresh_mhz.map(|hz| (hz * 1000.0).round() as u32);
+            Some(match is_custom {
+                true => Self::Custom { width, height, refresh_mhz: refresh_mhz.unwrap_or(CUSTOM_MHZ) },
+                false => Self::Size { width, height, refresh_mhz },
             })
         };
         parse().ok_or_else(|| BadModeRequest(text.to_owned()))
@@ -236,8 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn a_custom_mode_is_made_and_not_looked_for() {
+        let request: ModeRequest = "custom:640x480@20".parse().expect("a good request");
+        assert_eq!(request, ModeRequest::Custom { width: 640, height: 480, refresh_mhz: 20_000 });
+        assert_eq!(request.to_string(), "custom:640x480@20.000");
+        let (_, timing) = request.made().expect("a mode");
+        assert_eq!((timing.width, timing.height, timing.refresh_mhz()), (640, 480, 20_000));
+        assert_eq!(
+            "custom:640x480".parse(),
+            Ok(ModeRequest::Custom { width: 640, height: 480, refresh_mhz: 60_000 })
+        );
+        let listed: ModeRequest = "640x480@60".parse().expect("a good request");
+        assert!(listed.made().is_none());
+        let error = chosen("custom:65535x480").expect_err("too wide").to_string();
+        assert!(error.starts_with("Could not find the mode custom:65535x480@60.000"), "{error}");
+    }
+
+    #[test]
     fn what_is_not_a_mode_is_refused() {
         for text in [
+            "custom:",
+            "custom:640x480@0",
             "",
             "1920",
             "1920x",

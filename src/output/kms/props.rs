@@ -47,6 +47,8 @@ properties! {
         Edid = "EDID",
         /// 0 = good; the driver sets 1 = bad when the link has to be trained anew by a modeset.
         LinkStatus = "link-status",
+        /// 1 if the display refreshes when a frame comes.
+        VrrCapable = "vrr_capable",
         /// Writeback connectors: the framebuffer that the CRTC's output is written to, for one commit.
         WritebackFbId = "WRITEBACK_FB_ID",
         /// Writeback connectors: where the kernel puts a sync_file that signals when the output is written.
@@ -105,6 +107,18 @@ properties! {
         Rotation = "rotation",
         /// Opacity; others may have left the plane translucent.
         Alpha = "alpha",
+        /// Where the plane lies in the stack: higher is in front. Missing where the driver does not say.
+        Zpos = "zpos",
+        /// What an alpha channel means.
+        PixelBlendMode = "pixel blend mode",
+        /// Which colours a YUV buffer's numbers are.
+        ColorEncoding = "COLOR_ENCODING",
+        /// Which of its numbers are black and white.
+        ColorRange = "COLOR_RANGE",
+        /// The pixel of a pointer's image that points, on virtual devices, whose host draws it (Linux 6.6).
+        HotspotX = "HOTSPOT_X",
+        /// See [`PlaneProp::HotspotX`].
+        HotspotY = "HOTSPOT_Y",
     }
 }
 

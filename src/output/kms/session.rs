@@ -16,6 +16,7 @@ use smithay::backend::udev;
 use smithay::utils::DeviceFd;
 
 use super::device::{Device, OpenError};
+use crate::errors::chain;
 
 /// The environment variable that names the device.
 pub const DEVICE_VARIABLE: &str = "FENCEPOST_DRM_DEVICE";
@@ -100,7 +101,7 @@ pub fn candidates(requested: Option<PathBuf>, seat: &str) -> Result<Vec<PathBuf>
 pub fn open_device(session: &mut LibSeatSession, paths: &[PathBuf]) -> Result<Rc<Device>, SessionError> {
     first_usable(paths, |path| {
         let fd = session.open(path, flags()).map_err(DeviceError::Session)?;
-        Ok(Device::open(DrmDeviceFd::new(DeviceFd::from(fd)))?)
+        Ok(Device::open(DrmDeviceFd::new(DeviceFd::from(fd)), path)?)
     })
 }
 
@@ -112,7 +113,7 @@ pub fn open_directly(path: &Path) -> Result<Rc<Device>, SessionError> {
     first_usable(&[path.to_owned()], |path| {
         let fd = rustix::fs::open(path, flags(), Mode::empty())
             .map_err(|error| DeviceError::Open(error.into()))?;
-        Ok(Device::open(DrmDeviceFd::new(DeviceFd::from(fd)))?)
+        Ok(Device::open(DrmDeviceFd::new(DeviceFd::from(fd)), path)?)
     })
 }
 
@@ -138,12 +139,7 @@ fn first_usable<T>(
 impl fmt::Display for Attempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (path, error) in &self.0 {
-            write!(f, "\n  {}: {error}", path.display())?;
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                write!(f, ": {cause}")?;
-                source = cause.source();
-            }
+            write!(f, "\n  {}: {}", path.display(), chain(error))?;
         }
         Ok(())
     }

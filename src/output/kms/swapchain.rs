@@ -1,6 +1,6 @@
 //! The buffers of an output: allocated on demand, lent as [`Slot`]s, reused when nobody holds them.
 //!
-//! Owns the buffers and their age. A slot is a lease: whoever holds it (the renderer, the commit in flight, the screen)
+//! Owns the buffers. A slot is a lease: whoever holds it (the renderer, the commit in flight, the screen)
 //! keeps the buffer out of circulation, and dropping it gives the buffer back.
 
 use std::cell::RefCell;
@@ -19,6 +19,7 @@ use smithay::backend::drm::DrmDeviceFd;
 use super::device::Device;
 use super::formats::Candidate;
 use super::framebuffer::Framebuffer;
+use crate::output::ring::Ring;
 use crate::sys::dma_buf::{self, Access};
 use crate::sys::mapping::Mapping;
 
@@ -87,16 +88,7 @@ pub struct Swapchain {
     has_modifiers: bool,
     source: Source,
     size: (u32, u32),
-    entries: Vec<Entry>,
-    /// Frames drawn so far.
-    drawn: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    buffer: Rc<Buffer>,
-    /// The frame it holds, counted like [`Swapchain::drawn`]; none if its content is undefined.
-    holds: Option<u64>,
+    ring: Ring<Buffer>,
 }
 
 /// Field order is drop order: the framebuffer before the memory.
@@ -128,8 +120,7 @@ impl Swapchain {
             has_modifiers: device.caps().modifiers,
             source,
             size,
-            entries: Vec::new(),
-            drawn: 0,
+            ring: Ring::default(),
         }
     }
 
@@ -138,36 +129,24 @@ impl Swapchain {
     /// # Errors
     /// [`BufferError`].
     pub fn acquire(&mut self) -> Result<Slot, BufferError> {
-        let free = self.entries.iter().filter(|entry| Rc::strong_count(&entry.buffer) == 1);
-        if let Some(entry) = free.max_by_key(|entry| entry.holds) {
-            return Ok(Slot { buffer: Rc::clone(&entry.buffer), age: self.age(entry.holds) });
+        if let Some((buffer, age)) = self.ring.free(|_| true) {
+            return Ok(Slot { buffer, age });
         }
-        if self.entries.len() >= CAPACITY {
+        if self.ring.len() >= CAPACITY {
             return Err(BufferError::NoneFree);
         }
-        let buffer = Rc::new(self.allocate()?);
-        self.entries.push(Entry { buffer: Rc::clone(&buffer), holds: None });
-        Ok(Slot { buffer, age: 0 })
+        let buffer = self.allocate()?;
+        Ok(Slot { buffer: self.ring.add(buffer), age: 0 })
     }
 
     /// The slot's drawing was committed: it holds the newest frame.
     pub fn committed(&mut self, slot: &Slot) {
-        self.drawn += 1;
-        for entry in self.entries.iter_mut().filter(|entry| Rc::ptr_eq(&entry.buffer, &slot.buffer)) {
-            entry.holds = Some(self.drawn);
-        }
+        self.ring.committed(&slot.buffer);
     }
 
     /// A drawing was not committed, so whoever tracks damage has lost count: every buffer is to be drawn anew.
     pub fn forget_ages(&mut self) {
-        for entry in &mut self.entries {
-            entry.holds = None;
-        }
-    }
-
-    fn age(&self, holds: Option<u64>) -> usize {
-        let age = holds.and_then(|frame| usize::try_from(self.drawn - frame).ok());
-        age.map_or(0, |age| age + 1)
+        self.ring.forget_ages();
     }
 
     fn allocate(&mut self) -> Result<Buffer, BufferError> {
@@ -243,7 +222,8 @@ impl Slot {
 /// CPU access to a buffer's pixels, XRGB8888, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Pixels<'slot> {
-    dmabuf: &'slot Dmabuf,
+    /// Whose access has to be bracketed; plain memory has none.
+    dmabuf: Option<&'slot Dmabuf>,
     mapping: &'slot RefCell<Mapping>,
     stride: usize,
 }
@@ -253,7 +233,13 @@ impl<'slot> Pixels<'slot> {
         if let Some(fd) = dmabuf.handles().next() {
             dma_buf::begin_cpu_access(fd.as_fd(), Access::Write)?;
         }
-        Ok(Self { dmabuf, mapping, stride: usize::try_from(stride).map_err(io::Error::other)? })
+        let stride = usize::try_from(stride).map_err(io::Error::other)?;
+        Ok(Self { dmabuf: Some(dmabuf), mapping, stride })
+    }
+
+    /// Memory that is no dma-buf.
+    pub(in crate::output) fn of_memory(mapping: &'slot RefCell<Mapping>, stride: usize) -> Self {
+        Self { dmabuf: None, mapping, stride }
     }
 
     /// Copies pixels into a row, from its left edge on; more than fit are an error.
@@ -280,7 +266,8 @@ impl<'slot> Pixels<'slot> {
 
 impl Drop for Pixels<'_> {
     fn drop(&mut self) {
-        let ended = self.dmabuf.handles().next().map(|fd| dma_buf::end_cpu_access(fd.as_fd(), Access::Write));
+        let fd = self.dmabuf.and_then(|dmabuf| dmabuf.handles().next());
+        let ended = fd.map(|fd| dma_buf::end_cpu_access(fd.as_fd(), Access::Write));
         if let Some(Err(error)) = ended {
             tracing::warn!(%error, "could not end the CPU's access to a buffer; old pixels may show");
         }

@@ -17,9 +17,14 @@ use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, Resource, Weak};
 
 use super::{DmabufHandler, DmabufState};
 use crate::buffer::dmabuf::plane_layouts;
+#[cfg(feature = "guest")]
+use crate::wayland::broken::{self, BrokenRule};
 
 /// Indices that go into one `tranche_formats` event: a message holds 4096 bytes in the libwayland that most clients use.
 const INDICES_PER_EVENT: usize = 1024;
+
+/// The version from which a tranche says whether it is for sampling, and there is no main device to say so.
+const SAMPLING_SINCE: u32 = 6;
 
 /// There is nothing to advertise, or no way to.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +74,7 @@ impl Feedback {
     pub fn new(main_device: Dev, formats: impl IntoIterator<Item = Format>) -> Result<Self, FeedbackError> {
         let table = FormatTable::new(formats)?;
         let indices = (0..=u16::MAX).take(table.pairs.len()).collect();
-        let main = Tranche { device: main_device, flags: TrancheFlags::empty(), indices };
+        let main = Tranche { device: main_device, flags: TrancheFlags::Sampling, indices };
         Ok(Self(Arc::new(Parameters { main_device, table: Arc::new(table), tranches: vec![main] })))
     }
 
@@ -97,14 +102,32 @@ impl Feedback {
         self.0.table.pairs.iter().copied()
     }
 
+    /// Where everything can be sampled.
+    pub(super) fn main_device(&self) -> Dev {
+        self.0.main_device
+    }
+
     fn send(&self, object: &ZwpLinuxDmabufFeedbackV1) {
         let Parameters { main_device, table, tranches } = &*self.0;
+        let names_sampling = object.version() >= SAMPLING_SINCE;
         object.format_table(table.file.as_fd(), table.size_bytes);
-        object.main_device(main_device.to_ne_bytes().to_vec());
+        #[cfg(feature = "guest")]
+        let main_device = broken::object::main_device(*main_device);
+        if !names_sampling {
+            object.main_device(main_device.to_ne_bytes().to_vec());
+        }
         for tranche in tranches {
             object.tranche_target_device(tranche.device.to_ne_bytes().to_vec());
-            object.tranche_flags(tranche.flags);
-            for indices in tranche.indices.chunks(INDICES_PER_EVENT) {
+            #[cfg(feature = "guest")]
+            let names_sampling = names_sampling && !broken::is(BrokenRule::Sampling);
+            object.tranche_flags(match names_sampling {
+                true => tranche.flags,
+                false => tranche.flags.difference(TrancheFlags::Sampling),
+            });
+            let indices = tranche.indices.as_slice();
+            #[cfg(feature = "guest")]
+            let indices = &broken::object::indices(indices.to_vec());
+            for indices in indices.chunks(INDICES_PER_EVENT) {
                 object.tranche_formats(indices.iter().flat_map(|index| index.to_ne_bytes()).collect());
             }
             object.tranche_done();
@@ -194,6 +217,10 @@ impl Feedbacks {
         let surface = surface.map(Resource::downgrade);
         let feedback = self.wanted(surface.as_ref()).clone();
         feedback.send(object);
+        #[cfg(feature = "guest")]
+        if broken::is(BrokenRule::SentTwice) {
+            feedback.send(object);
+        }
         self.objects.push(Object { resource: object.downgrade(), surface, sent: feedback });
     }
 
@@ -233,16 +260,21 @@ impl<D> Dispatch<ZwpLinuxDmabufFeedbackV1, FeedbackData, D> for DmabufState
 where
     D: DmabufHandler + Dispatch<ZwpLinuxDmabufFeedbackV1, FeedbackData>,
 {
+    #[cfg_attr(not(feature = "guest"), expect(unused_variables, reason = "only tests break rules"))]
     fn request(
         _state: &mut D,
         _client: &Client,
-        _object: &ZwpLinuxDmabufFeedbackV1,
+        object: &ZwpLinuxDmabufFeedbackV1,
         _request: zwp_linux_dmabuf_feedback_v1::Request,
         _data: &FeedbackData,
         _display: &DisplayHandle,
         _data_init: &mut DataInit<'_, D>,
     ) {
         // The one request is destroy.
+        #[cfg(feature = "guest")]
+        if broken::is(BrokenRule::FeedbackDestroyed) {
+            object.post_error(0_u32, "a feedback object was destroyed");
+        }
     }
 
     fn destroyed(

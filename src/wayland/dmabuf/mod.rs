@@ -1,4 +1,4 @@
-//! Owns the linux-dmabuf-v1 global, version 5: its factory object, and who of its clients holds how much. Must not know
+//! Owns the linux-dmabuf-v1 global, version 6: its factory object, and who of its clients holds how much. Must not know
 //! how a buffer is imported or shown: the [`DmabufHandler`] says whether the renderer takes it.
 //!
 //! The rules of a buffer are in [`crate::buffer::dmabuf`]; here is what happens when one is broken. A violation
@@ -15,8 +15,10 @@ use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::Dev;
 use smithay::backend::allocator::dmabuf::Dmabuf;
 use smithay::backend::allocator::{Format, Modifier};
+use smithay::backend::drm::{DrmNode, NodeType};
 use smithay::wayland::buffer::BufferHandler;
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::ZwpLinuxBufferParamsV1;
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_feedback_v1::ZwpLinuxDmabufFeedbackV1;
@@ -32,9 +34,12 @@ pub use self::params::ParamsData;
 use self::feedback::Feedbacks;
 use crate::buffer::ClientDmabuf;
 use crate::buffer::dmabuf::Advertised;
+use crate::halves::halves;
+#[cfg(feature = "guest")]
+use crate::wayland::broken;
 
 /// The version offered. Version 6 adds `set_sampling_device` (D9) and takes `main_device` away.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Planes that a client may have alive in params objects and wl_buffers together: each is an open file of ours. A plane
 /// beyond that is closed at once, and the import of its buffer fails.
@@ -94,6 +99,21 @@ impl DmabufState {
         self.feedbacks.set_default(default);
     }
 
+    /// Whether the renderer samples on `device`, whichever of its nodes that names.
+    fn samples_on(&self, device: Dev) -> bool {
+        let main = self.feedbacks.default().main_device();
+        let render_node = |device| {
+            let node = DrmNode::from_dev_id(device).ok()?;
+            Some(node.node_with_type(NodeType::Render).and_then(Result::ok).unwrap_or(node))
+        };
+        device == main || render_node(device).is_some_and(|node| render_node(main) == Some(node))
+    }
+
+    /// What surfaces without a feedback of their own are advertised.
+    pub fn default_feedback(&self) -> &Feedback {
+        self.feedbacks.default()
+    }
+
     /// Gives a surface a feedback of its own, or with `None` the default one again. Objects that were last sent the same
     /// are sent nothing.
     pub fn set_surface_feedback(&mut self, surface: &WlSurface, feedback: Option<Feedback>) {
@@ -147,6 +167,8 @@ where
     ) {
         let factory = data_init.init(resource, DmabufData);
         announce(&factory, state.dmabuf_state().feedbacks.default());
+        #[cfg(feature = "guest")]
+        broken::object::announce(&factory);
     }
 }
 
@@ -165,8 +187,8 @@ fn announce(factory: &ZwpLinuxDmabufV1, feedback: &Feedback) {
         }
         3 => {
             for Format { code, modifier } in feedback.formats() {
-                let modifier = u64::from(modifier);
-                factory.modifier(code as u32, (modifier >> 32) as u32, modifier as u32);
+                let (high, low) = halves(modifier.into());
+                factory.modifier(code as u32, high, low);
             }
         }
         _ => {}
@@ -180,13 +202,14 @@ where
         + Dispatch<ZwpLinuxBufferParamsV1, ParamsData>
         + Dispatch<ZwpLinuxDmabufFeedbackV1, FeedbackData>,
 {
+    #[cfg_attr(not(feature = "guest"), expect(unused_variables, reason = "only tests break rules"))]
     fn request(
         state: &mut D,
-        _client: &Client,
+        client: &Client,
         _factory: &ZwpLinuxDmabufV1,
         request: zwp_linux_dmabuf_v1::Request,
         _data: &DmabufData,
-        _display: &DisplayHandle,
+        display: &DisplayHandle,
         data_init: &mut DataInit<'_, D>,
     ) {
         use zwp_linux_dmabuf_v1::Request;
@@ -203,7 +226,9 @@ where
                 let object = data_init.init(id, FeedbackData);
                 state.dmabuf_state().feedbacks.add(&object, Some(&surface));
             }
-            // Destroy: what was made here lives on. Requests of later versions do not get here.
+            #[cfg(feature = "guest")]
+            Request::Destroy => broken::object::maker_destroyed(display, client),
+            // Destroy: what was made here lives on.
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{Dev, SeekFrom, seek};
 use smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
 use smithay::backend::allocator::{Format, Modifier};
 use tracing::{debug, warn};
@@ -19,15 +19,26 @@ use super::{DmabufHandler, DmabufState};
 use crate::buffer::ClientDmabuf;
 use crate::buffer::dmabuf::{self, Checked, Params, Plane, Planes, Refusal, Unusable, Violation};
 use crate::fence::implicit;
+use crate::fence::scarce::{self, Use};
+use crate::halves::whole;
+#[cfg(feature = "guest")]
+use crate::wayland::broken::{self, BrokenRule};
 
 /// User data of the params objects.
 // Requests come one at a time, but user data must be Sync.
 #[derive(Debug, Default)]
-pub struct ParamsData(Mutex<Params<OwnedFd>>);
+pub struct ParamsData {
+    params: Mutex<Params<OwnedFd>>,
+    sampling_device: Mutex<Option<Dev>>,
+}
 
 impl ParamsData {
     fn lock(&self) -> MutexGuard<'_, Params<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.params.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sampling_device(&self) -> MutexGuard<'_, Option<Dev>> {
+        self.sampling_device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,12 +78,12 @@ where
         let version = params.version();
         match request {
             Request::Add { fd, plane_idx, offset, stride, modifier_hi, modifier_lo } => {
-                let modifier = Modifier::from(u64::from(modifier_hi) << 32 | u64::from(modifier_lo));
+                let modifier = Modifier::from(whole(modifier_hi, modifier_lo));
                 let plane = take_in(state, &client.id(), fd, offset, stride, modifier);
                 let counted = usize::from(plane.memory.is_ok());
                 if let Err(violation) = data.lock().add(version, plane_idx, plane) {
                     state.dmabuf_state().planes.give_back(&client.id(), counted);
-                    disconnect(params, &violation);
+                    violated(params, &violation);
                 }
             }
             Request::Create { width, height, format, flags } => {
@@ -87,7 +98,19 @@ where
                 let made = make(state, &client.id(), data, &request);
                 answer_create_immed(params, data_init, buffer_id, made);
             }
-            // Destroy is done with in `destroyed`. Requests of later versions do not get here.
+            Request::SetSamplingDevice { device } => match <[u8; size_of::<Dev>()]>::try_from(device) {
+                #[cfg(feature = "guest")]
+                Ok(_) if broken::is(BrokenRule::UnknownDevice) => {
+                    disconnect(params, &Violation::InvalidDevTSize(size_of::<Dev>()));
+                }
+                Ok(bytes) => *data.sampling_device() = Some(Dev::from_ne_bytes(bytes)),
+                Err(device) => violated(params, &Violation::InvalidDevTSize(device.len())),
+            },
+            #[cfg(feature = "guest")]
+            Request::Destroy if broken::is(BrokenRule::Cancel) && data.lock().take().is_ok() => {
+                disconnect(params, &Violation::Incomplete { given: Vec::new(), wanted: 1 });
+            }
+            // Destroy is done with in `destroyed`.
             _ => {}
         }
     }
@@ -110,6 +133,7 @@ fn take_in<D: DmabufHandler>(
 ) -> Plane<OwnedFd> {
     let memory = match state.check_fd(fd.as_fd()) {
         false => Err(Unusable::NotADmaBuf),
+        true if scarce::is_kept(&fd, Use::Buffer) => Err(Unusable::TooManyFiles),
         true if !state.dmabuf_state().planes.take(client) => Err(Unusable::OverBudget),
         true => Ok(fd),
     };
@@ -141,6 +165,12 @@ fn make<D: DmabufHandler>(
     let made = dmabuf::check(planes, request, &state.dmabuf_state().advertised)
         .map_err(Failure::from)
         .and_then(|checked| build(checked, request))
+        .and_then(|made| match *data.sampling_device() {
+            Some(device) if !state.dmabuf_state().samples_on(device) => {
+                Err(Failure::Import("nothing is sampled on the device that was asked for".to_owned()))
+            }
+            _ => Ok(made),
+        })
         .and_then(|made| match state.import_dmabuf(&made.dmabuf) {
             Ok(()) => Ok(made),
             Err(error) => Err(Failure::Import(format!("{error}: {}", error.0))),
@@ -179,12 +209,16 @@ fn answer_create<D>(
         Ok(made) => {
             let count = made.dmabuf.num_planes();
             match client.create_resource::<WlBuffer, ClientDmabuf, D>(display, 1, made) {
-                Ok(buffer) => params.created(&buffer),
+                Ok(buffer) => {
+                    params.created(&buffer);
+                    #[cfg(feature = "guest")]
+                    broken::object::answered(params);
+                }
                 // The client is gone, and nobody is left to answer.
                 Err(InvalidId) => state.dmabuf_state().planes.give_back(&client.id(), count),
             }
         }
-        Err(Failure::Violation(violation)) => disconnect(params, &violation),
+        Err(Failure::Violation(violation)) => violated(params, &violation),
         Err(Failure::Import(reason)) => {
             debug!("{} failed: {reason}", params.id());
             params.failed();
@@ -205,10 +239,20 @@ fn answer_create_immed<D>(
     match made {
         Ok(made) => {
             data_init.init(buffer, made);
+            #[cfg(feature = "guest")]
+            broken::object::answered(params);
         }
         Err(Failure::Violation(violation)) => disconnect(params, &violation),
         Err(Failure::Import(reason)) => disconnect(params, &Violation::InvalidWlBuffer(reason)),
     }
+}
+
+fn violated(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
+    #[cfg(feature = "guest")]
+    if broken::object::overlooks(violation) {
+        return;
+    }
+    disconnect(params, violation);
 }
 
 fn disconnect(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
@@ -223,7 +267,10 @@ fn disconnect(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
         Violation::InvalidDimensions { .. } => Error::InvalidDimensions,
         Violation::OutOfBounds { .. } => Error::OutOfBounds,
         Violation::InvalidWlBuffer(_) => Error::InvalidWlBuffer,
+        Violation::InvalidDevTSize(_) => Error::InvalidDevTSize,
     };
+    #[cfg(feature = "guest")]
+    let code = broken::object::misnamed(code);
     warn!("disconnecting the client of {}: {violation}", params.id());
     params.post_error(code, violation.to_string());
 }

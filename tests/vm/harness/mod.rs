@@ -25,6 +25,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process(Child);
 
 impl Process {
+    /// Starts a command.
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("start a process"))
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn end(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
@@ -70,6 +75,13 @@ pub fn next_id() -> u32 {
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Asks the host for something that a guest cannot do itself.
+pub fn host(request: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/host-request");
+    let status = Command::new(script).args(request.split(' ')).status().expect("host-request");
+    assert!(status.success(), "the host did not do: {request}");
+}
+
 /// Looks every few milliseconds until it is so.
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -77,6 +89,17 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether connections are accepted there. A socket is to be seen before that, from bind(2) to listen(2).
+fn is_listening(socket: &Path) -> bool {
+    const SO_ACCEPTCON: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").expect("the sockets");
+    let path = socket.to_string_lossy();
+    sockets.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields.get(3) == Some(&SO_ACCEPTCON) && fields.get(7) == Some(&&*path)
+    })
 }
 
 /// A compositor on KMS, with a seat.
@@ -88,21 +111,80 @@ pub struct Session {
 impl Session {
     /// Starts fencepost on KMS with `arguments` and waits until it listens.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::under(&[], arguments)
+    }
+
+    /// As [`start`](Self::start), with a program in front that runs the rest of its command line.
+    pub fn under(wrapper: &[&str], arguments: &[&str]) -> Self {
         let folder = PathBuf::from(format!("/run/fencepost-test-{}", next_id()));
         fs::create_dir_all(&folder).expect("a folder");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let child = Command::new(root.join("tests/vm/guest-session"))
+            .args(wrapper)
             .args([FENCEPOST, "--backend", "kms", "--socket", "wayland-test", "--record"])
             .arg(folder.join("record.json"))
             .args(arguments)
             .env("XDG_RUNTIME_DIR", &folder)
             .env("TERMINAL", folder.join("terminal"))
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "warn,smithay::backend::egl=off")
             .spawn()
             .expect("start the compositor");
         let session = Self { process: Process(child), folder };
-        wait_until("the compositor listens", || session.folder.join("wayland-test").exists());
+        wait_until("the compositor listens", || is_listening(&session.socket()));
         session
+    }
+
+    /// Starts fencepost as a window of this compositor, and waits until it listens.
+    pub fn nested(&self, arguments: &[&str]) -> Self {
+        Self::window_of(&self.socket(), arguments)
+    }
+
+    /// As [`nested`](Self::nested), in the compositor that listens there.
+    pub fn window_of(parent: &Path, arguments: &[&str]) -> Self {
+        Self::without_seat("nested", Command::new(FENCEPOST).env("WAYLAND_DISPLAY", parent), arguments)
+    }
+
+    /// Starts fencepost with a virtual output, and waits until it listens.
+    pub fn headless(arguments: &[&str]) -> Self {
+        Self::without_seat("headless", &mut Command::new(FENCEPOST), arguments)
+    }
+
+    fn without_seat(backend: &str, command: &mut Command, arguments: &[&str]) -> Self {
+        let folder = PathBuf::from(format!("/run/fencepost-test-{}", next_id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let child = command
+            .args(["--backend", backend, "--socket", "wayland-test", "--record"])
+            .arg(folder.join("record.json"))
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env("RUST_LOG", "warn,smithay::backend::egl=off")
+            .env("NO_COLOR", "1")
+            .stderr(fs::File::create(folder.join("said")).expect("a log"))
+            .spawn()
+            .expect("start the compositor");
+        let session = Self { process: Process(child), folder };
+        wait_until("the compositor listens", || is_listening(&session.socket()));
+        session
+    }
+
+    /// What a nested or headless compositor has said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.join("said")).expect("a log")
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("wayland-test")
+    }
+
+    /// The compositor's process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends the compositor a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.process.signal(signal);
     }
 
     /// What Super and Return start, if the test has put a program there.
@@ -136,6 +218,12 @@ impl Session {
         self.wait()
     }
 
+    /// Waits until the compositor ends because it cannot go on.
+    pub fn wait_for_failure(mut self) {
+        let status = self.process.wait();
+        assert_eq!(status.code(), Some(1), "the compositor ended with {status}");
+    }
+
     /// Waits until the compositor ends by itself; otherwise as [`end`](Self::end).
     pub fn wait(self) -> Record {
         let Self { mut process, folder } = self;
@@ -146,10 +234,19 @@ impl Session {
     }
 }
 
-/// What the compositor says of its clients.
+/// What the compositor says of its clients and its output.
+#[derive(Debug)]
 pub struct Record(Vec<Value>);
 
 impl Record {
+    /// A number of the one output's entry.
+    #[track_caller]
+    pub fn of_output(&self, name: &str) -> u64 {
+        let entry = self.0.iter().find(|entry| entry["output"].is_string());
+        let entry = entry.unwrap_or_else(|| panic!("no output in {:?}", self.0));
+        entry[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {entry:#}"))
+    }
+
     /// The entry of a process.
     pub fn of(&self, pid: u32) -> &Value {
         let entry = self.0.iter().find(|client| client["pid"] == pid);
@@ -204,6 +301,11 @@ impl Report {
         self.0["violations"] == Value::Array(vec![]) && self.0["errors"] == Value::Array(vec![])
     }
 
+    /// Why it ended early; nothing if it did not.
+    pub fn error(&self) -> &str {
+        self.0["errors"][0].as_str().unwrap_or_default()
+    }
+
     /// Fails the test if the client accuses the compositor.
     #[track_caller]
     pub fn expect_clean(&self) -> &Self {
@@ -211,9 +313,18 @@ impl Report {
         self
     }
 
-    /// A number of the report.
+    /// As [`expect_clean`](Self::expect_clean), but violations with this text are passed over.
+    #[track_caller]
+    pub fn expect_clean_but_for(&self, text: &str) {
+        let violations = self.0["violations"].as_array().expect("violations");
+        let mut others = violations.iter().filter(|violation| !violation.to_string().contains(text));
+        assert!(others.next().is_none() && self.0["errors"] == Value::Array(vec![]), "{:#}", self.0);
+    }
+
+    /// A number of the report, by its name or by the path to it.
     #[track_caller]
     pub fn number(&self, name: &str) -> u64 {
-        self.0[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {:#}", self.0))
+        let value = if name.starts_with('/') { self.0.pointer(name) } else { self.0.get(name) };
+        value.and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {name} in {:#}", self.0))
     }
 }

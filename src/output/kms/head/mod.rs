@@ -4,26 +4,36 @@
 //! transaction: *prepare* what may fail, *build* the request, *submit* it, then *apply* the new state or *roll
 //! back*, chosen in [`Head::commit`] alone. Timing is decided elsewhere ([`crate::output::frame`]).
 
+mod arrange;
+mod plan;
+
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use drm::control::crtc;
-use smithay::utils::{Physical, Rectangle};
+use smithay::utils::{Physical, Size};
 
 use super::blob::Blob;
 use super::commit::{self, Accepted, Fences};
+use super::cursor::Cursor;
 use super::device::{Device, Pipe};
 use super::events::Flip;
 use super::light;
 pub use super::light::{Drawing, LightError};
-use super::modes::{self, ModeRequest, Timing};
+use super::modes::{ModeRequest, Timing};
+use super::proposal::Proposal;
 use super::props::{CrtcProp, PlaneProp};
 use super::request::Request;
+use super::scanout::Plans;
+use super::stack::{Planes, Stack, Which};
 use super::swapchain::{BufferError, Slot, Swapchain};
 use super::takeover::TurnOff;
 use super::writeback::{Capture, Writeback, WritebackError};
-use crate::fence::roles::{RenderFence, ScanoutFence};
+use crate::buffer::lease::Consumer;
+use crate::fence::roles::ScanoutFence;
+use crate::output::layer::Frame;
 use crate::output::{CommitError, Committed, Flipped};
+use arrange::Next;
 
 /// Whether the hardware's state is what we believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +46,11 @@ enum Lit {
     Off,
 }
 
-/// A commit's buffer, on its way to the screen or on it.
+/// A commit, on its way to the screen or on it.
 #[derive(Debug)]
 struct Shown {
     number: u64,
-    _slot: Slot,
+    stack: Stack,
 }
 
 /// One display that is lit, or about to be with the first commit.
@@ -48,14 +58,19 @@ struct Shown {
 pub struct Head {
     device: Rc<Device>,
     pipe: Pipe,
+    planes: Planes,
+    cursor: Option<Cursor>,
     timing: Timing,
     mode: Blob,
     swapchain: Swapchain,
     lit: Lit,
     pending: Option<Shown>,
     on_screen: Option<Shown>,
-    /// A commit whose flip was given up on; its buffer is kept until another flip shows that it is off the screen.
+    /// A commit whose flip was given up on; its buffers are kept until another flip shows that it is off the screen.
     abandoned: Option<Shown>,
+    /// The newest composed picture, which may not be on the screen.
+    drawn: Option<Rc<Slot>>,
+    plans: Plans,
     commits: u64,
     writeback: Option<Writeback>,
 }
@@ -72,13 +87,20 @@ impl Head {
         mode: ModeRequest,
         drawing: Drawing<'_>,
     ) -> Result<Self, LightError> {
-        let &(mode, timing) = modes::choose(&pipe.connector.modes, mode)?;
-        let mode = Blob::mode(device.fd(), &mode).map_err(LightError::Blob)?;
-        let swapchain = light::swapchain(device, &pipe, &mode, timing, drawing)?;
+        Ok(Self::of(device, Proposal::new(device, pipe, mode, drawing)?))
+    }
+
+    /// A head as it was proposed.
+    pub fn of(device: &Rc<Device>, proposal: Proposal) -> Self {
+        let Proposal { pipe, timing, mode, swapchain, cursor } = proposal;
         device.claim(&pipe);
-        Ok(Self {
+        let planes = Planes::of(device, &pipe);
+        tracing::debug!(?planes, cursor = cursor.is_some(), "the planes of {}", pipe.connector.name);
+        Self {
             device: Rc::clone(device),
             pipe,
+            planes,
+            cursor,
             timing,
             mode,
             swapchain,
@@ -86,9 +108,24 @@ impl Head {
             pending: None,
             on_screen: None,
             abandoned: None,
+            drawn: None,
+            plans: Plans::default(),
             commits: 0,
             writeback: None,
-        })
+        }
+    }
+
+    /// Takes another mode, with the next commit. What is in flight or on the screen stays until then.
+    pub fn adopt(&mut self, proposal: Proposal) {
+        (self.timing, self.mode, self.swapchain) = (proposal.timing, proposal.mode, proposal.swapchain);
+        self.pipe.connector = proposal.pipe.connector;
+        self.drawn = None;
+        self.pause();
+        if self.writeback.take().is_some()
+            && let Err(error) = self.enable_writeback()
+        {
+            tracing::warn!(%error, head = self.name(), "pictures are no longer written back");
+        }
     }
 
     /// The display's name, for people: "HDMI-A-1".
@@ -119,30 +156,51 @@ impl Head {
         self.swapchain.acquire()
     }
 
-    /// Shows a slot at the next vblank after `render` has signalled; without `render` its pixels are final. `damage`
-    /// is what differs from the frame before, all of it where that is not known.
+    /// The size of the pointer's image, if a plane can show it.
+    pub fn cursor_size(&self) -> Option<Size<i32, Physical>> {
+        self.cursor.as_ref().and_then(Cursor::size)
+    }
+
+    /// A buffer to draw a new pointer's image into; `None` without a plane for it.
     ///
-    /// The kernel takes its own reference to the fence. Nothing on the screen has changed when this fails, the slot has
+    /// # Errors
+    /// [`BufferError`].
+    pub fn next_cursor_slot(&mut self) -> Result<Option<Slot>, BufferError> {
+        self.cursor.as_mut().map(Cursor::next_slot).transpose()
+    }
+
+    /// Whether the pointer's image that was committed last is still there to be shown.
+    pub fn has_cursor_image(&self) -> bool {
+        self.cursor.as_ref().is_some_and(|cursor| cursor.shown().is_some())
+    }
+
+    /// Shows a frame at the next vblank after its fences have signalled; `None` if the screen shows just this already, and
+    /// nothing was committed.
+    ///
+    /// What the frame displaces is released by this commit's out-fence, where there is one: it is on the clients'
+    /// leases when this returns. Otherwise the leases are kept until the flip.
+    ///
+    /// The kernel takes its own references to fences. Nothing on the screen has changed when this fails, the slots have
     /// gone back, and every slot is of age 0.
     ///
     /// # Errors
     /// [`CommitError`], sorted by what to do.
-    pub fn commit(
-        &mut self,
-        slot: Slot,
-        render: Option<&RenderFence>,
-        damage: Option<&[Rectangle<i32, Physical>]>,
-    ) -> Result<Committed, CommitError> {
-        let accepted = self.prepare(damage).and_then(|prepared| {
-            let wanted = self.fences(render);
-            let build = |fences| self.build(&slot, &prepared, render, fences);
-            let accepted = commit::submit(&self.device, prepared.modeset.is_some(), wanted, render, build)?;
-            Ok((accepted, prepared.capture))
+    pub fn commit(&mut self, frame: Frame) -> Result<Option<Committed>, CommitError> {
+        let plain = !frame.shows_clients() && frame.cursor.is_none();
+        let accepted = self.prepare(frame).and_then(|prepared| {
+            let Some(prepared) = prepared else { return Ok(None) };
+            let wanted = self.fences(&prepared);
+            let in_fences = prepared.next.in_fences.iter().map(|(_, fence)| fence);
+            let build = |fences| self.build(&prepared, fences);
+            let accepted =
+                commit::submit(&self.device, prepared.modeset.is_some(), wanted, in_fences, build)?;
+            Ok(Some((prepared.next, accepted, prepared.capture)))
         });
         match accepted {
-            Ok((accepted, capture)) => Ok(self.apply(slot, accepted, capture)),
+            Ok(None) => Ok(None),
+            Ok(Some((next, accepted, capture))) => Ok(Some(self.apply(next, accepted, capture))),
             Err(error) => {
-                self.roll_back(&error);
+                self.roll_back(&error, plain);
                 Err(error)
             }
         }
@@ -158,19 +216,20 @@ impl Head {
         let number = shown.number;
         self.on_screen = Some(shown);
         self.abandoned = None;
+        self.device.framebuffers().forget_gone();
         Some(Flipped { number, at: flip.at, sequence: flip.sequence })
     }
 
     /// The session is paused: the device's state is no longer ours to know. What is in flight may still flip.
     pub fn pause(&mut self) {
         if self.lit == Lit::On {
-            self.lit = Lit::NeedsModeset;
+            self.start_anew();
         }
     }
 
     /// The session is back, or the output is to go on again: the next commit sets everything.
     pub fn resume(&mut self) {
-        self.lit = Lit::NeedsModeset;
+        self.start_anew();
     }
 
     /// No longer waits for the flip of the commit in flight, which has not come for too long. Its buffer stays out of
@@ -178,7 +237,7 @@ impl Head {
     pub fn abandon(&mut self) {
         if let Some(shown) = self.pending.take() {
             self.abandoned = Some(shown);
-            self.lit = Lit::NeedsModeset;
+            self.start_anew();
         }
     }
 
@@ -198,7 +257,7 @@ impl Head {
             let off = self.device.leftovers(&self.pipe).map(|others| ours.and(others));
             off.and_then(|off| self.device.turn_off(&off)).map_err(CommitError::from_kernel)?;
         }
-        (self.pending, self.on_screen, self.abandoned) = (None, None, None);
+        (self.pending, self.on_screen, self.abandoned, self.drawn) = (None, None, None, None);
         Ok(())
     }
 
@@ -209,7 +268,7 @@ impl Head {
     pub fn enable_writeback(&mut self) -> Result<(), WritebackError> {
         let size = (u32::from(self.timing.width), u32::from(self.timing.height));
         self.writeback = Some(Writeback::new(&self.device, self.crtc(), size)?);
-        self.lit = Lit::NeedsModeset;
+        self.start_anew();
         Ok(())
     }
 
@@ -218,18 +277,28 @@ impl Head {
         self.writeback.as_mut()
     }
 
-    fn fences(&self, render: Option<&RenderFence>) -> Fences {
-        let quirks = self.device.quirks();
-        Fences {
-            in_fence: render.is_some()
-                && !quirks.no_in_fence
-                && self.pipe.primary.props.has(PlaneProp::InFenceFd),
-            out_fence: !quirks.no_out_fence && self.pipe.crtc.props.has(CrtcProp::OutFencePtr),
+    /// The device's state is not known, or to be another: the next commit sets everything, and every answer of the
+    /// kernel's is asked for again.
+    fn start_anew(&mut self) {
+        self.lit = Lit::NeedsModeset;
+        self.plans.forget();
+        if let Some(cursor) = &mut self.cursor {
+            cursor.forgive();
         }
     }
 
+    fn takes_in_fences(&self) -> bool {
+        !self.device.quirks().no_in_fence && self.pipe.primary.props.has(PlaneProp::InFenceFd)
+    }
+
+    fn fences(&self, prepared: &Prepared) -> Fences {
+        let out = !self.device.quirks().no_out_fence && self.pipe.crtc.props.has(CrtcProp::OutFencePtr);
+        Fences { in_fence: !prepared.next.in_fences.is_empty() && self.takes_in_fences(), out_fence: out }
+    }
+
     /// Everything that can fail before there is a request, and the one place that says no to a second commit in flight.
-    fn prepare(&mut self, damage: Option<&[Rectangle<i32, Physical>]>) -> Result<Prepared, CommitError> {
+    /// `None` if the screen shows the frame already.
+    fn prepare(&mut self, frame: Frame) -> Result<Option<Prepared>, CommitError> {
         let modeset = match self.lit {
             Lit::Off => return Err(CommitError::Off),
             Lit::On => false,
@@ -238,6 +307,19 @@ impl Head {
         if self.pending.is_some() {
             return Err(CommitError::Busy);
         }
+        let next = self.arrange(frame)?;
+        let before = self.on_screen.as_ref().filter(|_| !modeset).map(|shown| &shown.stack);
+        if before.is_some_and(|before| next.stack.is_same_as(before)) {
+            return Ok(None);
+        }
+        // The picture that the damage counts from is not on the screen after a modeset, or behind a client's buffer.
+        let continues = before.and_then(|before| before.get(Which::Primary)).zip(self.drawn.as_ref());
+        let continues = continues.is_some_and(|(shows, drawn)| shows.is_slot(drawn));
+        let damage = Some(&next.damage).filter(|rects| continues && !rects.is_empty());
+        let clips = match damage.filter(|_| self.pipe.primary.props.has(PlaneProp::FbDamageClips)) {
+            Some(rects) => Some(Blob::clips(self.device.fd(), rects).map_err(CommitError::Exhausted)?),
+            None => None,
+        };
         let modeset = if modeset {
             let strays = self.device.strays(&self.pipe).map_err(CommitError::from_kernel)?;
             self.device.turn_off(&strays).map_err(CommitError::from_kernel)?;
@@ -245,38 +327,29 @@ impl Head {
         } else {
             None
         };
-        // The whole picture is new after a modeset.
-        let damage = damage.filter(|rects| modeset.is_none() && !rects.is_empty());
-        let clips = match damage.filter(|_| self.pipe.primary.props.has(PlaneProp::FbDamageClips)) {
-            Some(rects) => Some(Blob::clips(self.device.fd(), rects).map_err(CommitError::Exhausted)?),
-            None => None,
-        };
         let capture = self.writeback.as_mut().and_then(Writeback::next_target);
-        Ok(Prepared { modeset, clips, capture })
+        Ok(Some(Prepared { next, modeset, clips, capture }))
     }
 
-    fn build<'fence>(
-        &self,
-        slot: &Slot,
-        prepared: &Prepared,
-        render: Option<&'fence RenderFence>,
-        fences: Fences,
-    ) -> Request<'fence> {
-        let (crtc, plane) = (&self.pipe.crtc.props, &self.pipe.primary.props);
+    fn build<'fence>(&self, prepared: &'fence Prepared, fences: Fences) -> Request<'fence> {
         let mut request = Request::new();
+        let mut before = self.on_screen.as_ref().map(|shown| &shown.stack);
         if let Some(leftovers) = &prepared.modeset {
             leftovers.add_to(&mut request);
-            light::add_modeset(&mut request, &self.pipe, &self.mode, self.timing);
+            light::add_modeset(&mut request, &self.pipe, &self.mode);
+            before = None;
         }
-        request.set(plane, PlaneProp::FbId, u32::from(slot.framebuffer().handle()).into());
+        prepared.next.stack.add_to(&mut request, &self.planes, self.crtc(), before);
         if let Some(clips) = &prepared.clips {
-            request.set(plane, PlaneProp::FbDamageClips, clips.id());
+            request.set(&self.pipe.primary.props, PlaneProp::FbDamageClips, clips.id());
         }
-        if let Some(render) = render.filter(|_| fences.in_fence) {
-            request.in_fence(plane, render.as_fd());
+        for (which, fence) in prepared.next.in_fences.iter().filter(|_| fences.in_fence) {
+            if let Some(plane) = self.planes.get(*which) {
+                request.in_fence(&plane.props, fence.as_fd());
+            }
         }
         if fences.out_fence {
-            request.out_fence(crtc, CrtcProp::OutFencePtr);
+            request.out_fence(&self.pipe.crtc.props, CrtcProp::OutFencePtr);
         }
         if let Some(writeback) = &self.writeback {
             writeback.add_to(&mut request, self.crtc(), prepared.capture.as_ref());
@@ -284,23 +357,47 @@ impl Head {
         request
     }
 
-    fn apply(&mut self, slot: Slot, accepted: Accepted, capture: Option<Capture>) -> Committed {
+    fn apply(&mut self, next: Next, accepted: Accepted, capture: Option<Capture>) -> Committed {
         self.commits += 1;
         let number = self.commits;
-        self.swapchain.committed(&slot);
+        if let Some(slot) = next.drawn {
+            self.swapchain.committed(&slot);
+            self.drawn = Some(slot);
+        }
+        if let (Some(cursor), Some(image)) = (&mut self.cursor, next.cursor) {
+            cursor.committed(image);
+        }
         self.lit = Lit::On;
-        self.pending = Some(Shown { number, _slot: slot });
+        self.pending = Some(Shown { number, stack: next.stack });
         let mut out = accepted.out.into_iter();
         let out_fence = if accepted.fences.out_fence { out.next().flatten() } else { None };
+        let out_fence = out_fence.map(ScanoutFence::from_kernel);
+        if let Some(fence) = &out_fence {
+            self.release_displaced(fence);
+        }
         if let (Some(writeback), Some(capture)) = (&mut self.writeback, capture) {
             writeback.started(number, capture, out.next().flatten());
         }
-        Committed { number, out_fence: out_fence.map(ScanoutFence::from_kernel), vblank_at: None }
+        Committed { number, out_fence, vblank_at: None }
     }
 
-    fn roll_back(&mut self, error: &CommitError) {
+    /// The rule of this project's name: the fence of commit N+1 releases the buffers of commit N. The framebuffers stay
+    /// until the flip, as removing one that is scanned out would turn its plane off.
+    fn release_displaced(&mut self, fence: &ScanoutFence) {
+        let crtc = Consumer::Crtc(self.crtc().into());
+        for lease in self.on_screen.iter_mut().flat_map(|shown| shown.stack.take_leases()) {
+            lease.used_until(crtc, fence.as_consumer().clone());
+        }
+    }
+
+    fn roll_back(&mut self, error: &CommitError, plain: bool) {
         self.swapchain.forget_ages();
+        if let Some(cursor) = &mut self.cursor {
+            cursor.forget_ages();
+        }
         match error {
+            // The planes are to blame, and the caller tries without.
+            CommitError::Refused(_) if !plain => {}
             // Somebody else's state may be in the way of ours: set all of it next time.
             CommitError::NotMaster | CommitError::Refused(_) | CommitError::Gone(_) => self.pause(),
             CommitError::Busy
@@ -311,8 +408,9 @@ impl Head {
     }
 }
 
-/// What a commit needs besides its slot and fences.
+/// What a request is made of, fences apart.
 struct Prepared {
+    next: Next,
     /// What to turn off along with a modeset; `None` for a flip.
     modeset: Option<TurnOff>,
     clips: Option<Blob>,
