@@ -11,6 +11,7 @@ use smithay::{
         gles::GlesTexture,
         utils::{CommitCounter, DamageBag, DamageSnapshot},
     },
+    reexports::wayland_server::protocol::wl_output,
     utils::{Buffer, Logical, Rectangle, Size, Transform},
     wayland::{
         compositor::{Damage, RectangleKind, RegionAttributes, SurfaceAttributes, SurfaceData},
@@ -62,7 +63,7 @@ pub struct Content {
     pub picture: Option<Picture>,
     /// `wl_surface.set_buffer_scale`
     pub scale: i32,
-    /// `wl_surface.set_buffer_transform`
+    /// What brings rectangles of the surface into the buffer, after `wl_surface.set_buffer_transform`.
     pub transform: Transform,
     /// Present exactly when a buffer is.
     pub view: Option<View>,
@@ -102,6 +103,8 @@ impl Default for Content {
 pub struct Imported {
     /// The texture.
     pub texture: GlesTexture,
+    /// The driver converts it while it is read (GL_OES_EGL_image_external).
+    pub external: bool,
     /// The damage that it contains.
     pub seen: CommitCounter,
     /// What it is made of.
@@ -181,7 +184,7 @@ impl Content {
 
         let mapped_before = (self.scale, self.transform);
         self.scale = attributes.buffer_scale.max(1);
-        self.transform = attributes.buffer_transform.into();
+        self.transform = into_buffer(attributes.buffer_transform);
         let changed = changed || (self.scale, self.transform) != mapped_before;
         let full = picture.size.to_logical(self.scale, self.transform);
         let view = view(states, full);
@@ -255,6 +258,17 @@ impl Content {
     /// The damage so far, for the damage tracker and for texture uploads.
     pub fn damage(&self) -> DamageSnapshot<i32, Buffer> {
         self.damage.snapshot()
+    }
+}
+
+/// Buffers are turned counter-clockwise (wl_output.transform), smithay turns rectangles clockwise.
+fn into_buffer(transform: wl_output::Transform) -> Transform {
+    match transform.into() {
+        Transform::_90 => Transform::_270,
+        Transform::_270 => Transform::_90,
+        Transform::Flipped90 => Transform::Flipped270,
+        Transform::Flipped270 => Transform::Flipped90,
+        same => same,
     }
 }
 

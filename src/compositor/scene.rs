@@ -167,7 +167,7 @@ impl Composed {
     ) {
         tree::content_of(states, |content| {
             content.settle_live();
-            if let Err(error) = renderer.import(states, content) {
+            if let Err(error) = renderer.import(content) {
                 // The surface keeps the texture that it had; the buffer stays leased until it is replaced.
                 tracing::warn!("{} keeps its old picture: {error}", surface.id());
             }
@@ -339,7 +339,7 @@ impl Scene {
         for surface in self.unseen.drain(..) {
             with_states(&surface, |states| {
                 tree::content_of(states, |content| {
-                    if let Err(error) = renderer.import(states, content) {
+                    if let Err(error) = renderer.import(content) {
                         tracing::warn!("{}, which is hidden, has no picture: {error}", surface.id());
                     }
                 });
@@ -351,7 +351,7 @@ impl Scene {
             }
             let (element, is_leased) = with_states(&part.surface, |states| {
                 tree::content_of(states, |content| {
-                    if let Err(error) = renderer.import(states, content) {
+                    if let Err(error) = renderer.import(content) {
                         // The surface keeps the texture that it had; the buffer stays leased until it is replaced.
                         tracing::warn!("{} keeps its old picture: {error}", part.surface.id());
                         self.failed = true;

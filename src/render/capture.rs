@@ -40,9 +40,9 @@ impl Renderer {
         elements: &[&Element],
     ) -> Result<Option<RenderFence>, Error> {
         let mut once = canvas.once();
-        let gles = self.gles()?;
-        let mut framebuffer = gles.bind(target)?;
-        let drawn = draw(gles, &mut once, &mut framebuffer, 0, elements)?;
+        let gl = self.gl()?;
+        let mut framebuffer = gl.gles.bind(target)?;
+        let drawn = draw(gl, &mut once, &mut framebuffer, 0, elements)?;
         Ok(drawn.and_then(|Drawn { fence, .. }| fence))
     }
 
@@ -56,17 +56,18 @@ impl Renderer {
         region: Rectangle<i32, Buffer>,
         elements: &[&Element],
     ) -> Result<Capture, Error> {
-        let gles = self.gles()?;
+        let gl = self.gl()?;
         let mut texture = match canvas.captured.take() {
             Some(texture) => texture,
             None => {
                 let size = (canvas.size.w, canvas.size.h).into();
-                Offscreen::<GlesTexture>::create_buffer(gles, Fourcc::Abgr8888, size)?
+                Offscreen::<GlesTexture>::create_buffer(&mut gl.gles, Fourcc::Abgr8888, size)?
             }
         };
         let mut once = canvas.once();
-        let mut framebuffer = gles.bind(&mut texture)?;
-        draw(gles, &mut once, &mut framebuffer, 0, elements)?;
+        let mut framebuffer = gl.gles.bind(&mut texture)?;
+        draw(gl, &mut once, &mut framebuffer, 0, elements)?;
+        let gles = &mut gl.gles;
         let mapping = gles.copy_framebuffer(&framebuffer, region, Fourcc::Xrgb8888)?;
         drop(framebuffer);
         canvas.captured = Some(texture);

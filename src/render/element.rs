@@ -2,19 +2,25 @@
 //!
 //! Owns the arithmetic from buffer to screen. Must not know where a texture comes from.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use smithay::{
     backend::renderer::{
         element::Id,
-        gles::{GlesError, GlesFrame, GlesTexture},
+        gles::GlesTexture,
         utils::{CommitCounter, DamageSnapshot},
     },
     utils::{Buffer, Logical, Physical, Point, Rectangle, Scale, Size, Transform},
 };
 
 use super::live::Live;
-use crate::buffer::content::Content;
+use crate::{
+    buffer::content::Content,
+    sys::gl::{self, Triangles},
+};
 
 /// A textured rectangle on one output.
 #[derive(Clone, Debug)]
@@ -23,9 +29,12 @@ pub struct Element {
     /// No two elements that were made have the same: it is never changed afterwards.
     number: u64,
     texture: GlesTexture,
+    /// The driver converts it while it is read.
+    external: bool,
     damage: DamageSnapshot<i32, Buffer>,
     buffer_size: Size<i32, Buffer>,
     buffer_scale: i32,
+    /// As [`Content::transform`].
     transform: Transform,
     /// The part of the buffer that is shown, in logical coordinates before the viewport's scaling.
     src: Rectangle<f64, Logical>,
@@ -48,6 +57,7 @@ impl Element {
             id: content.id.clone(),
             number: number(),
             texture: imported.texture.clone(),
+            external: imported.external,
             damage: content.damage(),
             buffer_size: picture.size,
             buffer_scale: content.scale,
@@ -77,6 +87,7 @@ impl Element {
             id,
             number: number(),
             texture,
+            external: false,
             damage,
             buffer_size: size,
             buffer_scale: 1,
@@ -168,6 +179,15 @@ impl Element {
     }
 }
 
+/// What undoes a transform. smithay's `invert` takes each of the flips by a quarter for the other's; each undoes itself.
+fn inverse(transform: Transform) -> Transform {
+    match transform {
+        Transform::_90 => Transform::_270,
+        Transform::_270 => Transform::_90,
+        same => same,
+    }
+}
+
 fn number() -> u64 {
     static MADE: AtomicU64 = AtomicU64::new(0);
     MADE.fetch_add(1, Ordering::Relaxed)
@@ -205,9 +225,29 @@ impl Element {
         self.opaque.iter().map(|rect| Rectangle::new(rect.loc + self.geometry.loc, rect.size))
     }
 
-    fn source(&self) -> Rectangle<f64, Buffer> {
-        let full = self.buffer_size.to_f64().to_logical(f64::from(self.buffer_scale), self.transform);
-        self.src.to_buffer(f64::from(self.buffer_scale), self.transform, &full)
+    /// Whether nothing shines through anywhere.
+    pub(super) fn is_opaque(&self) -> bool {
+        gl::is_opaque(&self.texture)
+    }
+
+    /// Where in the texture a point of the output is, which has to be one of [`area`](Self::area): from 0 to 1 either way.
+    #[expect(clippy::cast_possible_truncation, reason = "an f32 is what GL counts with")]
+    pub(super) fn in_texture(&self, at: Point<i32, Physical>) -> [f32; 2] {
+        let (at, shown) = ((at - self.geometry.loc).to_f64(), self.geometry.size.to_f64());
+        let stretch = |at: f64, shown: f64, all: f64| if shown > 0.0 { at / shown * all } else { 0.0 };
+        let (x, y) = (stretch(at.x, shown.w, self.src.size.w), stretch(at.y, shown.h, self.src.size.h));
+        let scale = f64::from(self.buffer_scale);
+        let full = self.buffer_size.to_f64().to_logical(scale, self.transform);
+        let point = Rectangle::new(self.src.loc + Point::from((x, y)), Size::default());
+        let (point, size) = (point.to_buffer(scale, self.transform, &full).loc, self.buffer_size.to_f64());
+        let (x, y) = (point.x / size.w, point.y / size.h);
+        [x as f32, if self.texture.is_y_inverted() { 1.0 - y } else { y } as f32]
+    }
+
+    /// Triangles that show it.
+    pub(super) fn triangles(&self, blended: bool, corners: Range<usize>) -> Triangles<'_> {
+        let (texture, external, opaque) = (&self.texture, self.external, self.is_opaque());
+        Triangles { texture, external, opaque, blended, corners }
     }
 
     /// What was damaged since that commit of its surface, relative to `geometry`.
@@ -220,40 +260,14 @@ impl Element {
         let size = self.geometry.size.to_f64();
         let stretch = Scale::from((size.w / self.src.size.w, size.h / self.src.size.h));
         let bounds = Rectangle::from_size(self.geometry.size);
+        let (upright, full) = (inverse(self.transform), self.buffer_size.to_f64());
         let shown = damage.iter().filter_map(|rect| {
-            let logical = rect.to_f64().to_logical(
-                f64::from(self.buffer_scale),
-                self.transform,
-                &self.buffer_size.to_f64(),
-            );
+            let upright = upright.transform_rect_in(rect.to_f64(), &full);
+            let logical = upright.to_logical(f64::from(self.buffer_scale), Transform::Normal, &full);
             let mut shown = logical.intersection(self.src)?;
             shown.loc -= self.src.loc;
             shown.to_physical(stretch).to_i32_up::<i32>().intersection(bounds)
         });
         shown.collect()
-    }
-
-    /// Draws these parts of it, which are in the output's pixels.
-    pub(super) fn draw(
-        &self,
-        frame: &mut GlesFrame<'_, '_>,
-        mut parts: Vec<Rectangle<i32, Physical>>,
-    ) -> Result<(), GlesError> {
-        if let Some(live) = &self.live {
-            live.wait(frame)?;
-        }
-        parts.iter_mut().for_each(|part| part.loc -= self.geometry.loc);
-        let (src, opaque) = (self.source(), &self.opaque);
-        frame.render_texture_from_to(
-            &self.texture,
-            src,
-            self.geometry,
-            &parts,
-            opaque,
-            self.transform,
-            1.0,
-            None,
-            &[],
-        )
     }
 }

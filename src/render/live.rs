@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 
 use smithay::backend::{
     egl::{EGLDisplay, fence::EGLFence},
-    renderer::gles::{GlesError, GlesFrame},
+    renderer::gles::GlesError,
 };
 
 use super::{Error, Gpu, Renderer};
@@ -39,9 +39,8 @@ impl Live {
         Ok(())
     }
 
-    /// Puts the wait in front of all that the pass does from here on. It was imported before the pass began.
-    pub(super) fn wait(&self, frame: &mut GlesFrame<'_, '_>) -> Result<(), GlesError> {
-        let display = frame.egl_context().display();
+    /// Puts the wait in front of all that GL is given from here on. It was imported before the pass began.
+    pub(super) fn wait(&self, display: &EGLDisplay) -> Result<(), GlesError> {
         let waits = self.imported.get().is_some_and(|fence| {
             fence.wait(display).inspect_err(|error| tracing::error!("eglWaitSync failed: {error}")).is_ok()
         });

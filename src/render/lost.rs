@@ -16,7 +16,10 @@ use smithay::backend::{
 };
 
 use super::{Error, Renderer, setup};
-use crate::sys::egl::{self, Reset, Robust};
+use crate::sys::{
+    egl::{self, Reset, Robust},
+    gl::Brush,
+};
 
 /// What EGL is opened on, each time anew.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub(super) enum Platform {
 #[derive(Debug)]
 pub(super) struct Gl {
     pub(super) gles: GlesRenderer,
+    pub(super) brush: Brush,
     robust: Option<Robust>,
     /// Why the context is lost, if it is.
     lost: Option<String>,
@@ -45,7 +49,7 @@ impl Gl {
             Platform::Surfaceless => (egl::display(EGLSurfacelessDisplay), "no device (surfaceless)"),
         };
         let display = display.map_err(|error| setup(on, error))?;
-        let (gles, robust) = match egl::robust_gles(&display) {
+        let (mut gles, robust) = match egl::robust_gles(&display) {
             Ok((gles, robust)) => (gles, Some(robust)),
             Err(error) => {
                 tracing::debug!("{on}: after a GPU reset this context cannot say that it is lost: {error}");
@@ -53,7 +57,8 @@ impl Gl {
                 (egl::gles(context).map_err(|error| setup(on, error))?, None)
             }
         };
-        Ok(Self { gles, robust, lost: None, _display: display })
+        let brush = Brush::new(&mut gles).map_err(|error| setup(on, error))?;
+        Ok(Self { gles, brush, robust, lost: None, _display: display })
     }
 
     /// Whether the context is lost, as far as anybody says. Once it is, it stays so: GL may say it only once.
@@ -189,7 +194,15 @@ impl Renderer {
     /// # Errors
     /// [`Error::Lost`]
     pub(super) fn gles(&mut self) -> Result<&mut GlesRenderer, Error> {
-        self.gl.as_mut().map(|gl| &mut gl.gles).ok_or(Error::Lost)
+        self.gl().map(|gl| &mut gl.gles)
+    }
+
+    /// All that the GPU context has.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]
+    pub(super) fn gl(&mut self) -> Result<&mut Gl, Error> {
+        self.gl.as_mut().ok_or(Error::Lost)
     }
 
     /// Whether there is no context at the moment.

@@ -8,6 +8,7 @@ mod damage;
 pub mod element;
 pub mod live;
 pub mod lost;
+mod quads;
 pub mod texture;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{fence::roles::RenderFence, sys};
 use damage::{Pass, Tracker};
 use element::Element;
 use lost::{Gl, Platform, Recovery};
+use quads::Quads;
 
 /// The colour behind all windows.
 const BACKGROUND: [f32; 4] = [0.13, 0.15, 0.18, 1.0];
@@ -291,9 +293,9 @@ impl Renderer {
         age: usize,
         elements: &[&Element],
     ) -> Result<Option<Drawn>, Error> {
-        let gles = self.gles()?;
-        let mut framebuffer = gles.bind(target)?;
-        draw(gles, canvas, &mut framebuffer, age, elements)
+        let gl = self.gl()?;
+        let mut framebuffer = gl.gles.bind(target)?;
+        draw(gl, canvas, &mut framebuffer, age, elements)
     }
 
     /// Draws into a texture of the canvas, for outputs without a buffer that can be drawn into.
@@ -303,16 +305,16 @@ impl Renderer {
         age: usize,
         elements: &[&Element],
     ) -> Result<Option<Drawn>, Error> {
-        let gles = self.gles()?;
+        let gl = self.gl()?;
         let (mut target, age) = match canvas.own.take() {
             Some(target) => (target, age),
             None => {
                 let size = (canvas.size.w, canvas.size.h).into();
-                (Offscreen::<GlesTexture>::create_buffer(gles, Fourcc::Abgr8888, size)?, 0)
+                (Offscreen::<GlesTexture>::create_buffer(&mut gl.gles, Fourcc::Abgr8888, size)?, 0)
             }
         };
-        let drawn = match gles.bind(&mut target) {
-            Ok(mut framebuffer) => draw(gles, canvas, &mut framebuffer, age, elements),
+        let drawn = match gl.gles.bind(&mut target) {
+            Ok(mut framebuffer) => draw(gl, canvas, &mut framebuffer, age, elements),
             Err(error) => Err(error.into()),
         };
         canvas.own = Some(target);
@@ -342,7 +344,7 @@ impl Renderer {
 }
 
 fn draw(
-    gles: &mut GlesRenderer,
+    gl: &mut Gl,
     canvas: &mut Canvas,
     framebuffer: &mut GlesTarget<'_>,
     age: usize,
@@ -357,25 +359,25 @@ fn draw(
     // Before the first command: a pass that fails half way is waited for, and with it the clients' fences.
     let read: Vec<_> = pass.draws.iter().map(|(index, _)| *index).collect();
     for live in read.iter().filter_map(|index| elements.get(*index)?.live.as_ref()) {
-        live.import(gles.egl_context().display())?;
+        live.import(gl.gles.egl_context().display())?;
     }
-    let sync = match execute(gles, canvas, framebuffer, elements, &pass) {
+    let sync = match execute(gl, canvas, framebuffer, elements, &pass) {
         Ok(sync) => sync,
         Err(error) => {
             // Part of the frame may be under way, and nobody gets a fence for what it reads.
-            finish(gles);
+            finish(&mut gl.gles);
             canvas.tracker.forget();
             return Err(error.into());
         }
     };
     canvas.tracker.drawn(elements, Some(pass.changed.clone()));
     let damage = canvas.in_buffer(pass.changed);
-    Ok(Some(Drawn { fence: render_fence(gles, &sync), damage, read }))
+    Ok(Some(Drawn { fence: render_fence(&mut gl.gles, &sync), damage, read }))
 }
 
 /// Gives GL the commands of a pass, from the background up.
 fn execute(
-    gles: &mut GlesRenderer,
+    Gl { gles, brush, .. }: &mut Gl,
     canvas: &Canvas,
     framebuffer: &mut GlesTarget<'_>,
     elements: &[&Element],
@@ -383,12 +385,16 @@ fn execute(
 ) -> Result<SyncPoint, GlesError> {
     // A transform says how the output is turned; what is drawn is turned back.
     let mut frame = gles.render(framebuffer, canvas.size, canvas.transform.invert())?;
-    frame.clear(Color32F::from(canvas.background), &pass.background)?;
+    let mut quads = Quads::default();
     for (index, parts) in pass.draws.iter().rev() {
-        if let Some(element) = elements.get(*index) {
-            element.draw(&mut frame, parts.clone())?;
+        let Some(element) = elements.get(*index) else { continue };
+        if let Some(live) = &element.live {
+            live.wait(frame.egl_context().display())?;
         }
+        quads.add(element, parts);
     }
+    frame.clear(Color32F::from(canvas.background), &pass.background)?;
+    brush.draw(&mut frame, &quads.corners, &quads.triangles)?;
     frame.finish()
 }
 

@@ -8,12 +8,11 @@ use smithay::{
     backend::{
         allocator::{Buffer as _, Fourcc, Modifier, dmabuf::Dmabuf},
         renderer::{
-            ImportDma, ImportMem, ImportMemWl,
+            ImportDma,
             gles::{GlesError, GlesRenderer, GlesTexture},
         },
     },
     utils::{Buffer, Rectangle, Size},
-    wayland::compositor::SurfaceData,
 };
 
 use super::{Renderer, lost::Gl};
@@ -24,7 +23,9 @@ use crate::{
     },
     sys::{
         dma_buf::{self, Access},
+        gl,
         mapping::Mapping,
+        wl_shm,
     },
     trace::{self, Event},
 };
@@ -110,12 +111,12 @@ impl Renderer {
     /// A buffer that the CPU has copied is given back at once: its lease ends here. After an error the surface keeps its
     /// old texture if that is a copy; the buffer behind any other belongs to its client again, and must not be shown. While
     /// the GPU context is lost the texture stays to be made.
-    pub fn import(&mut self, states: &SurfaceData, content: &mut Content) -> Result<(), ImportError> {
+    pub fn import(&mut self, content: &mut Content) -> Result<(), ImportError> {
         if self.is_lost() || !std::mem::take(&mut content.stale) {
             return Ok(());
         }
         self.imports += 1;
-        match self.import_picture(states, content) {
+        match self.import_picture(content) {
             Ok(imported) => {
                 content.texture = imported;
                 Ok(())
@@ -128,16 +129,14 @@ impl Renderer {
         }
     }
 
-    fn import_picture(
-        &mut self,
-        states: &SurfaceData,
-        content: &mut Content,
-    ) -> Result<Option<Imported>, ImportError> {
+    fn import_picture(&mut self, content: &mut Content) -> Result<Option<Imported>, ImportError> {
         let damage = content.damage();
         let Some(picture) = &mut content.picture else { return Ok(None) };
+        let before = |from| content.texture.as_ref().filter(|texture| texture.from == from);
+        let into = before(Origin::Copy).map(|copy| &copy.texture);
         let (texture, from) = match &picture.buffer {
             ClientBuffer::Dmabuf(dmabuf, _) if self.uploaded.contains(&dmabuf.weak()) => {
-                (self.upload(dmabuf)?, Origin::Copy)
+                (self.upload(dmabuf, into)?, Origin::Copy)
             }
             ClientBuffer::Dmabuf(dmabuf, _) => {
                 match self.lent_gles()?.import_dmabuf(dmabuf, None) {
@@ -146,18 +145,17 @@ impl Renderer {
                     Err(_) if self.has_just_been_lost() => return Err(ImportError::Lost),
                     Err(egl) => {
                         self.leave_to_cpu(dmabuf, egl)?;
-                        (self.upload(dmabuf)?, Origin::Copy)
+                        (self.upload(dmabuf, into)?, Origin::Copy)
                     }
                 }
             }
             ClientBuffer::Shm(buffer) => {
-                // smithay keeps one texture per surface for shared memory: what it lacks counts from the last time that
-                // it was the one shown.
-                let seen = content.texture.as_ref().filter(|t| t.from == Origin::Shm).map(|t| t.seen);
-                let changed = damage.damage_since(seen);
+                let before = before(Origin::Shm);
+                let changed = damage.damage_since(before.map(|before| before.seen));
                 let whole = [Rectangle::from_size(picture.size)];
-                let changed = changed.as_deref().unwrap_or(&whole);
-                let texture = self.lent_gles()?.import_shm_buffer(buffer, Some(states), changed);
+                let (changed, into) =
+                    (changed.as_deref().unwrap_or(&whole), before.map(|before| &before.texture));
+                let texture = wl_shm::upload(self.lent_gles()?, buffer, into, changed);
                 (texture.map_err(ImportError::Shm)?, Origin::Shm)
             }
             ClientBuffer::Pixel(pixel) => {
@@ -165,18 +163,28 @@ impl Renderer {
                 (self.import_image(&pixel, picture.size)?, Origin::Copy)
             }
         };
+        let external = from == Origin::Import && self.is_external(&picture.buffer);
         if from != Origin::Import {
             trace::note(Event::Copy { commit: picture.commit });
             picture.lease = None;
         }
-        Ok(Some(Imported { texture, seen: damage.current_commit(), from }))
+        Ok(Some(Imported { texture, external, seen: damage.current_commit(), from }))
     }
 
-    fn upload(&mut self, dmabuf: &Dmabuf) -> Result<GlesTexture, ImportError> {
+    /// Whether a buffer that GL imports is read through GL_OES_EGL_image_external: smithay makes it so where the format
+    /// cannot be drawn into.
+    fn is_external(&self, buffer: &ClientBuffer) -> bool {
+        match buffer {
+            ClientBuffer::Dmabuf(dmabuf, _) => !self.render_formats.contains(&dmabuf.format()),
+            ClientBuffer::Shm(_) | ClientBuffer::Pixel(_) => false,
+        }
+    }
+
+    fn upload(&mut self, dmabuf: &Dmabuf, into: Option<&GlesTexture>) -> Result<GlesTexture, ImportError> {
         let pixels = Linear::of(dmabuf)?.read()?;
-        self.lent_gles()?
-            .import_memory(&pixels, dmabuf.format().code, dmabuf.size(), false)
-            .map_err(ImportError::Upload)
+        let opaque = dmabuf.format().code == Fourcc::Xrgb8888;
+        let texture = gl::upload(self.lent_gles()?, &pixels, dmabuf.size(), opaque, into);
+        texture.map_err(ImportError::Upload)
     }
 
     /// An image of our own as a texture: premultiplied ARGB8888, tightly packed.
@@ -185,8 +193,7 @@ impl Renderer {
         pixels: &[u8],
         size: Size<i32, Buffer>,
     ) -> Result<GlesTexture, ImportError> {
-        let gles = self.lent_gles()?;
-        gles.import_memory(pixels, Fourcc::Argb8888, size, false).map_err(ImportError::Upload)
+        gl::upload(self.lent_gles()?, pixels, size, false, None).map_err(ImportError::Upload)
     }
 
     fn has_just_been_lost(&mut self) -> bool {

@@ -12,6 +12,7 @@ pub mod dma_buf;
 pub mod dma_heap;
 pub mod drm_master;
 pub mod egl;
+pub mod gl;
 pub mod mapping;
 pub mod memfd;
 pub mod property_blob;

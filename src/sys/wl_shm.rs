@@ -1,11 +1,15 @@
-//! Writing to a client's `wl_shm` buffer. smithay hands out a raw pointer, because the client may write at the same time.
+//! The pixels of a client's `wl_shm` buffer. smithay hands out a raw pointer, because the client may write at the same time.
 
 use std::io;
 
 use smithay::{
-    reexports::wayland_server::protocol::wl_buffer::WlBuffer,
-    wayland::shm::{BufferAccessError, with_buffer_contents_mut},
+    backend::renderer::gles::{GlesError, GlesRenderer, GlesTexture},
+    reexports::wayland_server::protocol::{wl_buffer::WlBuffer, wl_shm::Format},
+    utils::{Buffer, Rectangle},
+    wayland::shm::{BufferAccessError, with_buffer_contents, with_buffer_contents_mut},
 };
+
+use super::gl::{self, Pixels};
 
 /// Why a buffer could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -45,4 +49,29 @@ pub fn write(buffer: &WlBuffer, row_len: usize, pixels: &[u8]) -> Result<(), Wri
         }
         Ok(())
     })?
+}
+
+/// Makes the buffer a texture. Where `into` has its size and format, only what has `changed` is copied.
+///
+/// # Errors
+/// [`GlesError`], also if the buffer has a format that is not announced, or its client has taken the memory away.
+pub fn upload(
+    gles: &mut GlesRenderer,
+    buffer: &WlBuffer,
+    into: Option<&GlesTexture>,
+    changed: &[Rectangle<i32, Buffer>],
+) -> Result<GlesTexture, GlesError> {
+    let filled = with_buffer_contents(buffer, |memory, len, data| {
+        let opaque = match data.format {
+            Format::Argb8888 => false,
+            Format::Xrgb8888 => true,
+            other => return Err(GlesError::UnsupportedWlPixelFormat(other)),
+        };
+        let size = (data.width, data.height).into();
+        // SAFETY: `memory` is the client's pool, mapped for `len` bytes while this closure runs (a pool that shrinks raises
+        // SIGBUS, which smithay turns into the outer error), and GL has copied it when `fill` returns.
+        let pixels = unsafe { Pixels::new(memory, len, (data.offset, data.stride), size, opaque) };
+        gl::fill(gles, pixels.ok_or(GlesError::UnexpectedSize)?, into, changed)
+    });
+    filled.map_err(GlesError::BufferAccessError)?
 }

@@ -30,5 +30,6 @@ mod shm;
 mod single_pixel;
 mod stepped;
 mod subsurfaces;
+mod turned;
 mod watcher;
 mod windows;
