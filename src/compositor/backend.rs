@@ -444,7 +444,12 @@ impl Compositor {
             input.resume();
         }
         for id in self.screens.ids() {
-            let action = self.screens.get_mut(id).filter(|screen| screen.powered).and_then(|screen| {
+            if self.screens.get(id).is_some_and(|screen| !screen.powered) {
+                // It was lit by another session, or could not be turned off while that had the device.
+                self.switch_off(id);
+                continue;
+            }
+            let action = self.screens.get_mut(id).and_then(|screen| {
                 screen.head.resume();
                 screen.canvas.forget();
                 screen.machine.resume(trace::now())

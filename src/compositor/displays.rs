@@ -219,7 +219,11 @@ impl Compositor {
         let id = display.screen;
         let proposal = match id.and_then(|id| self.screens.get_mut(id)) {
             Some(screen) => match screen.head.adopt(proposal, trace::now()) {
-                Ok(()) => return,
+                Ok(()) => {
+                    // Its buffers are others, also where they have the same size.
+                    screen.canvas.forget();
+                    return;
+                }
                 Err(proposal) => proposal,
             },
             None => proposal,

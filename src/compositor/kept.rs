@@ -74,7 +74,7 @@ impl Kept {
     /// Gives it back after the frame. If something has happened since, it does not hold any more.
     pub(super) fn put(&mut self, mut scene: Scene) {
         if self.holds {
-            scene.is_new = false;
+            scene.keep();
             self.scene = Some(scene);
         }
     }
@@ -83,11 +83,14 @@ impl Kept {
         *self = Self::default();
     }
 
-    fn look_at(&mut self, surface: &WlSurface, is_shown: bool, is_paced: bool) {
+    fn look_at(&mut self, surface: &WlSurface, is_shown: bool, is_paced: bool) -> bool {
         match &mut self.scene {
             Some(scene) => scene.look_at(surface, is_shown, is_paced),
             // There is none, or a frame has it.
-            None => self.forget(),
+            None => {
+                self.forget();
+                true
+            }
         }
     }
 }
@@ -104,9 +107,10 @@ impl Screen {
         self.kept.forget();
     }
 
-    /// A commit has changed no more than the picture of this surface, or its client wants to be told something.
-    pub(super) fn look_at(&mut self, surface: &WlSurface) {
+    /// A commit has changed no more than the picture of this surface, or its client wants to be told something. Returns whether
+    /// the surface can be seen, as far as is known.
+    pub(super) fn look_at(&mut self, surface: &WlSurface) -> bool {
         let (is_shown, is_paced) = (self.shows(surface), self.is_paced(surface));
-        self.kept.look_at(surface, is_shown, is_paced);
+        self.kept.look_at(surface, is_shown, is_paced) || self.points_with(surface)
     }
 }

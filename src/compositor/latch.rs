@@ -88,14 +88,15 @@ impl Compositor {
         let moved = screen.set_shown(&scene);
         screen.audience = scene.audience();
         match outcome {
-            // A frame that was not accepted is drawn again, and shows the same contents.
-            Outcome::Submitted | Outcome::Retry | Outcome::Lost => {
+            Outcome::Submitted => {
                 let presented = |Feedback { surface, callback }| (callback, scanned_out.contains(&surface));
                 screen.in_flight.extend(feedback.into_iter().map(presented));
                 screen.trace_fresh(&scene);
                 screen.presenting.extend(scene.fresh.iter().map(Resource::downgrade));
                 screen.scanned_out = scanned_out;
             }
+            // By the time that a frame is drawn again, it may show something else.
+            Outcome::Retry | Outcome::Lost => scene.give_wishes_back(feedback),
             // The same picture is on the screen already, since the last flip.
             Outcome::NothingToDraw => {
                 let presented = feedback.into_iter().map(|feedback| (feedback.callback, false));

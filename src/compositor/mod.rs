@@ -20,6 +20,7 @@ mod occlusion;
 mod outputs;
 mod overlay;
 mod pacing;
+mod pointed;
 mod pointer;
 mod power;
 mod recover;
@@ -131,11 +132,14 @@ impl Compositor {
         let mut frame = None;
         for id in self.screens.ids() {
             let Some(screen) = self.screens.get_mut(id) else { continue };
-            match effect {
-                Effect::Changed => screen.forget_scene(),
+            let is_seen = match effect {
+                Effect::Changed => {
+                    screen.forget_scene();
+                    true
+                }
                 Effect::Redrawn | Effect::CallbacksOnly => screen.look_at(surface),
-                Effect::Nothing => {}
-            }
+                Effect::Nothing => false,
+            };
             // A popup or a subsurface may reach beyond its window's frame; then it is drawn with its next change.
             if !screen.shows(surface) {
                 let frame = *frame.get_or_insert_with(|| self.shell.frame_of(surface));
@@ -145,8 +149,11 @@ impl Compositor {
             }
             let now = crate::trace::now();
             let action = match effect {
-                Effect::Changed | Effect::Redrawn => screen.machine.damaged(now),
-                Effect::CallbacksOnly => screen.machine.callback_wanted(now),
+                Effect::Changed | Effect::Redrawn if is_seen => screen.machine.damaged(now),
+                // A hidden client that draws whenever its buffer comes back has that once in a refresh, as if it were seen.
+                Effect::Changed | Effect::Redrawn | Effect::CallbacksOnly => {
+                    screen.machine.callback_wanted(now)
+                }
                 Effect::Nothing => None,
             };
             self.act(id, action);

@@ -97,11 +97,15 @@ impl Pointer {
         Some(Element::of_image(icon.id.clone(), icon.texture.clone(), self.damage.snapshot(), icon.size, at))
     }
 
-    /// Where the image is, if there is one. It changes in other ways too; then every output is told.
+    /// Where the image may be on any output, if there is one.
     fn reach(&self) -> Option<Rectangle<i32, Logical>> {
+        if self.is_away {
+            return None;
+        }
         if let CursorImageStatus::Named(icon) = self.status {
             let image = self.images.image(icon, 1.0, Duration::ZERO).image;
-            let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+            // At a fractional scale the icon of the next whole one is shown pixel by pixel: twice as large, at most.
+            let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX).saturating_mul(2);
             let hotspot = Point::from((signed(image.hotspot.0), signed(image.hotspot.1)));
             let size = Size::from((signed(image.width), signed(image.height)));
             return Some(Rectangle::new(self.position.to_i32_round() - hotspot, size));
@@ -132,21 +136,25 @@ impl Pointer {
 impl Compositor {
     /// The client under the pointer wants another image.
     pub(crate) fn set_cursor(&mut self, image: CursorImageStatus) {
-        self.pointer.status = image;
-        self.scene_changed();
+        self.pointer_changes(|pointer| pointer.status = image);
     }
 
     /// A parent compositor says whether it is its pointer, which is somewhere else.
     pub(super) fn pointer_is_away(&mut self, away: bool) {
-        if std::mem::replace(&mut self.pointer.is_away, away) != away {
-            self.scene_changed();
+        if self.pointer.is_away != away {
+            self.pointer_changes(|pointer| pointer.is_away = away);
         }
     }
 
     /// The pointer has moved: so has its image on the outputs that it was on or is on now.
     pub(crate) fn pointer_moved(&mut self, position: Point<f64, Logical>) {
+        self.pointer_changes(|pointer| pointer.position = position);
+    }
+
+    /// The image is another, or elsewhere: the outputs that it was on or is on now are drawn. It is no part of their scenes.
+    fn pointer_changes(&mut self, change: impl FnOnce(&mut Pointer)) {
         let before = self.pointer.reach();
-        self.pointer.position = position;
+        change(&mut self.pointer);
         let reaches = [before, self.pointer.reach()];
         for id in self.screens.ids() {
             let Some(screen) = self.screens.get_mut(id) else { continue };

@@ -34,7 +34,8 @@ impl Compositor {
         self.scene_changed();
     }
 
-    fn switch_off(&mut self, id: OutputId) {
+    /// Turns an output's display off, which may be off already.
+    pub(super) fn switch_off(&mut self, id: OutputId) {
         let Some(screen) = self.screens.get_mut(id) else { return };
         let action = screen.machine.pause();
         if let Err(error) = screen.head.disable() {

@@ -3,7 +3,7 @@
 //! Gathers, and turns what has to be composed into elements. Which of it has to be, the output says
 //! ([`crate::output::planes`]). Whether it is gathered anew for a frame, [`super::kept`] says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use smithay::{
     reexports::wayland_server::{Resource, backend::ObjectId, protocol::wl_surface::WlSurface},
@@ -15,7 +15,7 @@ use smithay::{
 };
 
 use super::{
-    Compositor, OutputId, Screen, acquire::Audience, kept::Key, occlusion::Cover, pointer::Pointer, traced,
+    Compositor, OutputId, Screen, acquire::Audience, kept::Key, occlusion::Cover, pointed::Pointed, traced,
 };
 use crate::{
     buffer::{ClientBuffer, Lease, content::Content},
@@ -68,17 +68,17 @@ pub(super) struct Scene {
     /// Where in that list a surface is.
     places: HashMap<ObjectId, usize>,
     /// The parts whose content has to be looked at again.
-    stale: Vec<usize>,
+    stale: BTreeSet<usize>,
     /// Surfaces of which nothing can be seen, and whose content is to be copied all the same: what the CPU copies goes back
     /// to its client at once.
-    unseen: Vec<WlSurface>,
+    unseen: Once,
     /// The surfaces on the output, top to bottom, but for the pointer's.
     surfaces: Vec<WlSurface>,
     /// Those of them that this output paces: it is the one that shows most of them, and something of their tree can be
     /// seen.
     paced: Vec<WlSurface>,
     /// Those of them that may have something to be told.
-    waiting: Vec<WlSurface>,
+    waiting: Once,
     /// Whose content can be seen, but for the pointer's.
     audience: Audience,
     /// It was gathered for this frame.
@@ -93,19 +93,24 @@ pub(super) struct Scene {
     pub(super) fresh: Vec<WlSurface>,
 }
 
-/// The pointer on an output.
+/// Surfaces, each of them once: their clients may commit any number of times before the next frame.
 #[derive(Default)]
-pub(super) struct Pointed {
-    /// Its image, above all.
-    pub(super) image: Composed,
-    /// The pixel of the output that it points at.
-    pub(super) at: Point<i32, Physical>,
-    /// The image's surfaces, if they are a client's.
-    surfaces: Vec<WlSurface>,
-    /// Those of them that this output paces.
-    paced: Vec<WlSurface>,
-    /// The image is one of the theme's, and its hot spot is on the output.
-    is_ours: bool,
+struct Once {
+    list: Vec<WlSurface>,
+    known: HashSet<ObjectId>,
+}
+
+impl Once {
+    fn add(&mut self, surface: &WlSurface) {
+        if self.known.insert(surface.id()) {
+            self.list.push(surface.clone());
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&WlSurface) -> bool) {
+        let Self { list, known } = self;
+        list.retain(|surface| keep(surface) || !known.remove(&surface.id()));
+    }
 }
 
 /// A scene while it is gathered.
@@ -146,44 +151,6 @@ impl Picture<'_> {
     }
 }
 
-/// What the renderer has to draw.
-#[derive(Clone, Default)]
-pub(super) struct Composed {
-    /// Top to bottom.
-    pub(super) elements: Vec<Element>,
-    /// The leases on the buffers that the elements read.
-    pub(super) leases: Vec<Lease>,
-}
-
-impl Composed {
-    /// Adds a surface, bringing its texture up to date first.
-    fn add(
-        &mut self,
-        renderer: &mut Renderer,
-        surface: &WlSurface,
-        states: &SurfaceData,
-        at: Point<i32, Logical>,
-        scale: Scale<f64>,
-    ) {
-        tree::content_of(states, |content| {
-            content.settle_live();
-            if let Err(error) = renderer.import(content) {
-                // The surface keeps the texture that it had; the buffer stays leased until it is replaced.
-                tracing::warn!("{} keeps its old picture: {error}", surface.id());
-            }
-            if let Some(element) = Element::of_content(content, at, scale) {
-                self.elements.push(element);
-                self.leases.extend(content.picture.as_ref().and_then(|picture| picture.lease.clone()));
-            }
-        });
-    }
-
-    /// The area that the elements cover; `None` without any.
-    pub(super) fn extent(&self) -> Option<Rectangle<i32, Physical>> {
-        self.elements.iter().map(Element::area).reduce(Rectangle::merge)
-    }
-}
-
 impl Gathering {
     fn add(
         &mut self,
@@ -209,7 +176,7 @@ impl Gathering {
                 self.scene.places.insert(surface.id(), self.scene.parts.len());
                 self.scene.parts.push(Part { surface: surface.clone(), at, item, element: None });
             } else {
-                self.scene.unseen.push(surface.clone());
+                self.scene.unseen.add(surface);
             }
             self.scene.surfaces.push(surface.clone());
             if is_paced(shown) {
@@ -229,7 +196,7 @@ impl Gathering {
             scene.audience.add(root);
         }
         scene.paced.retain(|surface| seen.contains(&tree::root(surface).id()));
-        scene.waiting.clone_from(&scene.paced);
+        scene.paced.iter().for_each(|surface| scene.waiting.add(surface));
         scene.stale = (0..scene.parts.len()).collect();
         scene.is_new = true;
         scene
@@ -243,26 +210,34 @@ impl Scene {
     }
 
     /// The content of this surface is another, or it wants to be told something. What was made of the content goes at once,
-    /// and with it every share in its buffer.
-    pub(super) fn look_at(&mut self, surface: &WlSurface, is_shown: bool, is_paced: bool) {
+    /// and with it every share in its buffer. Returns whether something of the surface can be seen.
+    pub(super) fn look_at(&mut self, surface: &WlSurface, is_shown: bool, is_paced: bool) -> bool {
+        if is_paced {
+            self.waiting.add(surface);
+        }
         let index = self.places.get(&surface.id()).copied();
         if let Some((index, part)) = index.and_then(|index| Some((index, self.parts.get_mut(index)?))) {
             (part.element, part.item.layer) = (None, None);
-            self.stale.push(index);
-        } else if is_shown {
-            self.unseen.push(surface.clone());
+            self.stale.insert(index);
+            return true;
         }
-        if is_paced {
-            self.waiting.push(surface.clone());
+        if is_shown {
+            self.unseen.add(surface);
         }
+        false
+    }
+
+    /// The frame that keeps this is over. The pointer is looked at anew with every frame, and no share in the buffers of its
+    /// image may stay behind.
+    pub(super) fn keep(&mut self) {
+        self.is_new = false;
+        self.pointer = Pointed::default();
     }
 
     /// Brings the parts up to date whose content has to be looked at again. One with a fence that may signal at any time
     /// has to be with every frame.
     fn refresh(&mut self, screen: &Screen) {
         let mut stale = std::mem::take(&mut self.stale);
-        stale.sort_unstable();
-        stale.dedup();
         stale.retain(|index| {
             let Some(part) = self.parts.get_mut(*index) else { return false };
             tree::content(&part.surface, |content| {
@@ -278,7 +253,7 @@ impl Scene {
     /// Takes what the surfaces want to be told of this frame.
     fn take_wishes(&mut self) {
         (self.feedback, self.fresh) = (Vec::new(), Vec::new());
-        for surface in self.waiting.iter().chain(&self.pointer.paced) {
+        for surface in self.waiting.list.iter().chain(&self.pointer.paced) {
             let callbacks = with_states(surface, |states| {
                 if tree::content_of(states, |content| std::mem::take(&mut content.fresh)) {
                     self.fresh.push(surface.clone());
@@ -291,15 +266,33 @@ impl Scene {
         }
     }
 
+    /// The frame did not reach the screen: what was taken for it is asked for again, or is discarded with the content if
+    /// that is replaced first.
+    pub(super) fn give_wishes_back(&mut self, feedback: Vec<Feedback>) {
+        for surface in self.fresh.drain(..) {
+            tree::content(&surface, |content| content.fresh = true);
+        }
+        // smithay sends `discarded` for those that are left with a surface that goes.
+        for Feedback { surface, callback } in feedback {
+            with_states(&surface, |states| {
+                states
+                    .cached_state
+                    .get::<PresentationFeedbackCachedState>()
+                    .current()
+                    .callbacks
+                    .push(callback);
+            });
+        }
+    }
+
     /// The surfaces that this output paces and that may have something to be told.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &WlSurface> {
-        self.pointer.paced.iter().chain(&self.waiting)
+        self.pointer.paced.iter().chain(&self.waiting.list)
     }
 
     /// Forgets who has nothing more to be told.
     pub(super) fn told(&mut self, waits: impl Fn(&WlSurface) -> bool) {
-        let mut known = HashSet::new();
-        self.waiting.retain(|surface| waits(surface) && known.insert(surface.id()));
+        self.waiting.retain(|surface| waits(surface) || has_wishes(surface));
     }
 
     /// The surfaces on the output.
@@ -334,17 +327,19 @@ impl Scene {
         audience
     }
 
-    /// Makes the elements of the parts of which `composed` says so.
-    fn make(&mut self, renderer: &mut Renderer, scale: Scale<f64>, composed: impl Fn(usize) -> bool) {
-        for surface in self.unseen.drain(..) {
-            with_states(&surface, |states| {
-                tree::content_of(states, |content| {
-                    if let Err(error) = renderer.import(content) {
-                        tracing::warn!("{}, which is hidden, has no picture: {error}", surface.id());
-                    }
-                });
+    /// Copies what the CPU copies of the surfaces that nobody sees.
+    pub(super) fn copy_unseen(&mut self, renderer: &mut Renderer) {
+        for surface in std::mem::take(&mut self.unseen).list {
+            tree::content(&surface, |content| {
+                if let Err(error) = renderer.import(content) {
+                    tracing::warn!("{}, which is hidden, has no picture: {error}", surface.id());
+                }
             });
         }
+    }
+
+    /// Makes the elements of the parts of which `composed` says so.
+    fn make(&mut self, renderer: &mut Renderer, scale: Scale<f64>, composed: impl Fn(usize) -> bool) {
         for (index, part) in self.parts.iter_mut().enumerate() {
             if part.element.is_some() || !composed(index) {
                 continue;
@@ -390,6 +385,14 @@ impl Scene {
     pub(super) fn surface(&self, index: usize) -> Option<&WlSurface> {
         self.parts.get(index).map(|part| &part.surface)
     }
+}
+
+/// Whether a surface has something to be told that no frame has taken.
+fn has_wishes(surface: &WlSurface) -> bool {
+    with_states(surface, |states| {
+        tree::content_of(states, |content| content.fresh)
+            || !states.cached_state.get::<PresentationFeedbackCachedState>().current().callbacks.is_empty()
+    })
 }
 
 /// What planes have to know of a surface whose origin is at `at` on the output.
@@ -445,39 +448,5 @@ impl Compositor {
             scene.take_wishes();
         }
         Some(scene)
-    }
-}
-
-impl Pointed {
-    fn on(
-        screen: &Screen,
-        renderer: &mut Renderer,
-        pointer: Option<&mut Pointer>,
-        position: Point<f64, Logical>,
-        is_paced: impl Fn(Rectangle<i32, Logical>) -> bool,
-    ) -> Self {
-        let (area, scale) = (screen.area(), screen.canvas.scale());
-        let on_output = position - area.loc.to_f64();
-        let mut pointed = Self { at: on_output.to_physical(scale).to_i32_round(), ..Self::default() };
-        if let Some((surface, at)) = pointer.as_ref().and_then(|pointer| pointer.surface(position)) {
-            tree::for_each(&surface, at, |surface, states, at| {
-                let size = tree::content_of(states, |content| content.size()).unwrap_or_default();
-                let shown = Rectangle::new(at, size);
-                if area.overlaps(shown) {
-                    pointed.image.add(renderer, surface, states, at - area.loc, scale);
-                    pointed.surfaces.push(surface.clone());
-                    if is_paced(shown) {
-                        pointed.paced.push(surface.clone());
-                    }
-                }
-            });
-        } else if let Some(pointer) = pointer {
-            let output = Rectangle::from_size(screen.head.mode().size);
-            let image = pointer.element(renderer, scale, on_output);
-            pointed.image.elements.extend(image.filter(|image| image.area().overlaps(output)));
-            // One that is hidden is nobody's.
-            pointed.is_ours = !pointed.image.elements.is_empty() && area.to_f64().contains(position);
-        }
-        pointed
     }
 }

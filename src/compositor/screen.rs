@@ -186,6 +186,11 @@ impl Screen {
         self.paced.contains(&surface.id())
     }
 
+    /// Whether it was one of the pointer's image in the last frame.
+    pub(super) fn points_with(&self, surface: &WlSurface) -> bool {
+        self.pointer_surfaces.contains(surface)
+    }
+
     /// Takes note of the surfaces of a frame, and of those that it paces. Tells those that came to this output or left it,
     /// and returns them.
     pub(super) fn set_shown(&mut self, scene: &Scene) -> Vec<WlSurface> {

@@ -164,6 +164,7 @@ impl Screen {
         if attempt.cursor {
             frame.cursor = self.pointer_image(renderer, scene, work)?;
         }
+        scene.copy_unseen(renderer);
         if !covered {
             let composed = |index: usize| attempt.is_composed(index);
             let picture =

@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Fence;
 use super::roles::AcquireFence;
@@ -65,6 +66,9 @@ impl Planes {
     /// # Errors
     /// [`ImplicitError::Export`], [`ImplicitError::Merge`], [`ImplicitError::Scarce`].
     pub fn writers(&self) -> Result<Vec<AcquireFence>, ImplicitError> {
+        if self.is_written() {
+            return Ok(Vec::new());
+        }
         let mut fences = Vec::new();
         for plane in &self.0 {
             match dma_buf::export_sync_file(plane.as_fd(), Access::Read) {
@@ -78,6 +82,15 @@ impl Planes {
         }
         let merged = SyncFile::merge_all(&fences).map_err(ImplicitError::Merge)?;
         Ok(merged.into_iter().map(AcquireFence::SyncFile).collect())
+    }
+
+    /// Whether every writer is done: one poll(2), which is all that a frame costs that is ready. `POLLIN` of a dma-buf waits for
+    /// what a reader has to wait for (`dma_buf_poll`), and a fence that has signalled with an error counts as one that has
+    /// not.
+    fn is_written(&self) -> bool {
+        let mut fds: Vec<_> = self.0.iter().map(|plane| PollFd::new(plane.as_ref(), PollFlags::IN)).collect();
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())));
+        ready.is_ok_and(|ready| ready == fds.len()) && fds.iter().all(|fd| fd.revents() == PollFlags::IN)
     }
 
     /// The dma-bufs themselves, to be polled for their writers: for when no snapshot can be had.

@@ -14,7 +14,7 @@ use smithay::{
     utils::{Buffer, Rectangle},
 };
 
-use super::{Canvas, Drawn, Error, Renderer, damage::Tracker, draw, element::Element, render_fence};
+use super::{Canvas, Drawn, Error, Renderer, damage::Tracker, draw, element::Element, finish, render_fence};
 use crate::fence::roles::RenderFence;
 
 /// A picture on its way from the GPU to the CPU.
@@ -68,13 +68,24 @@ impl Renderer {
         let mut framebuffer = gl.gles.bind(&mut texture)?;
         draw(gl, &mut once, &mut framebuffer, 0, elements)?;
         let gles = &mut gl.gles;
-        let mapping = gles.copy_framebuffer(&framebuffer, region, Fourcc::Xrgb8888)?;
+        let copied = gles.copy_framebuffer(&framebuffer, region, Fourcc::Xrgb8888);
         drop(framebuffer);
         canvas.captured = Some(texture);
-        let copied = EGLFence::create(gles.egl_context().display())
-            .map_err(|error| Error::Fence(error.to_string()))?;
-        let fence = render_fence(gles, &copied.into());
-        Ok(Capture { fence, mapping, context: self.context_number() })
+        let copied = copied.map_err(Error::from).and_then(|mapping| {
+            let fence = EGLFence::create(gles.egl_context().display());
+            Ok((mapping, fence.map_err(|error| Error::Fence(error.to_string()))?))
+        });
+        match copied {
+            Ok((mapping, fence)) => {
+                let fence = render_fence(gles, &fence.into());
+                Ok(Capture { fence, mapping, context: self.context_number() })
+            }
+            Err(error) => {
+                // The pass is under way, and nobody gets a fence for what it reads.
+                finish(gles);
+                Err(error)
+            }
+        }
     }
 
     /// The pixels of a capture whose fence has signalled: XRGB8888, tightly packed, top row first.

@@ -250,6 +250,14 @@ impl Element {
         Triangles { texture, external, opaque, blended, corners }
     }
 
+    /// How far a texel reaches beyond its own place, in pixels, if pictures are stretched by this much: a filter mixes
+    /// neighbours.
+    #[expect(clippy::cast_possible_truncation, reason = "it saturates, and is cut to the element then")]
+    fn reach(&self, stretch: f64) -> i32 {
+        let ratio = stretch / f64::from(self.buffer_scale);
+        if (ratio - 1.0).abs() < f64::EPSILON { 0 } else { (ratio / 2.0).max(1.0).ceil() as i32 }
+    }
+
     /// What was damaged since that commit of its surface, relative to `geometry`.
     fn damage_since(&self, commit: CommitCounter) -> Vec<Rectangle<i32, Physical>> {
         let whole = || vec![Rectangle::from_size(self.geometry.size)];
@@ -260,13 +268,15 @@ impl Element {
         let size = self.geometry.size.to_f64();
         let stretch = Scale::from((size.w / self.src.size.w, size.h / self.src.size.h));
         let bounds = Rectangle::from_size(self.geometry.size);
+        let margin = Point::from((self.reach(stretch.x), self.reach(stretch.y)));
         let (upright, full) = (inverse(self.transform), self.buffer_size.to_f64());
         let shown = damage.iter().filter_map(|rect| {
             let upright = upright.transform_rect_in(rect.to_f64(), &full);
             let logical = upright.to_logical(f64::from(self.buffer_scale), Transform::Normal, &full);
             let mut shown = logical.intersection(self.src)?;
             shown.loc -= self.src.loc;
-            shown.to_physical(stretch).to_i32_up::<i32>().intersection(bounds)
+            let shown = shown.to_physical(stretch).to_i32_up::<i32>();
+            Rectangle::new(shown.loc - margin, shown.size + margin.to_size().upscale(2)).intersection(bounds)
         });
         shown.collect()
     }

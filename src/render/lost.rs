@@ -155,7 +155,6 @@ impl Renderer {
             forget();
             self.recovery.losses += 1;
             self.gl = None;
-            self.uploaded.clear();
         }
         let retry = self.recovery.retry.get_or_insert_with(|| Retry::new(now));
         if !retry.is_due(now) {

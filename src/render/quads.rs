@@ -34,12 +34,8 @@ impl<'a> Quads<'a> {
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let (from, to) = (part.loc, part.loc + part.size);
             let corner = |x: i32, y: i32| corner(element, (x, y).into());
-            let [first, second, third, fourth] = [
-                corner(from.x, from.y),
-                corner(to.x, from.y),
-                corner(from.x, to.y),
-                corner(to.x, to.y),
-            ];
+            let [first, second, third, fourth] =
+                [corner(from.x, from.y), corner(to.x, from.y), corner(from.x, to.y), corner(to.x, to.y)];
             self.corners.extend([first, second, third, third, second, fourth]);
         }
         let corners = start..self.corners.len();
@@ -51,6 +47,9 @@ impl<'a> Quads<'a> {
 
 fn corner(element: &Element, at: Point<i32, Physical>) -> Corner {
     let [x, y] = element.in_texture(at);
-    #[expect(clippy::cast_precision_loss, reason = "an output has fewer pixels in a row than an f32 can count")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an output has fewer pixels in a row than an f32 can count"
+    )]
     [at.x as f32, at.y as f32, x, y]
 }

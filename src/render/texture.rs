@@ -21,6 +21,7 @@ use crate::{
         ClientBuffer,
         content::{Content, Imported, Origin},
     },
+    fence::Fence,
     sys::{
         dma_buf::{self, Access},
         gl,
@@ -50,6 +51,9 @@ pub enum ImportError {
     /// A dma-buf could be read, but not uploaded.
     #[error("could not upload a dma-buf: {0}")]
     Upload(GlesError),
+    /// Its acquire fence was handed over to the GPU, which turns out not to import the buffer; the CPU waits for nobody.
+    #[error("EGL cannot import the buffer ({0}) and its fence has not signalled")]
+    Pending(GlesError),
     /// There is no GPU context at the moment.
     #[error("the GPU context is lost")]
     Lost,
@@ -123,6 +127,8 @@ impl Renderer {
             }
             Err(error) => {
                 content.failed = true;
+                // The next frame tries again.
+                content.stale = matches!(error, ImportError::Pending(_));
                 content.texture.take_if(|texture| texture.from == Origin::Import);
                 Err(error)
             }
@@ -135,6 +141,7 @@ impl Renderer {
         let before = |from| content.texture.as_ref().filter(|texture| texture.from == from);
         let into = before(Origin::Copy).map(|copy| &copy.texture);
         let (texture, from) = match &picture.buffer {
+            // No fence is handed over with what is known to be the CPU's to read.
             ClientBuffer::Dmabuf(dmabuf, _) if self.uploaded.contains(&dmabuf.weak()) => {
                 (self.upload(dmabuf, into)?, Origin::Copy)
             }
@@ -143,6 +150,9 @@ impl Renderer {
                     Ok(texture) => (texture, Origin::Import),
                     // It was taken by another context, or before anything could be tried.
                     Err(_) if self.has_just_been_lost() => return Err(ImportError::Lost),
+                    Err(egl) if picture.live.as_ref().is_some_and(|live| !live.status().is_done()) => {
+                        return Err(ImportError::Pending(egl));
+                    }
                     Err(egl) => {
                         self.leave_to_cpu(dmabuf, egl)?;
                         (self.upload(dmabuf, into)?, Origin::Copy)

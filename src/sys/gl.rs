@@ -316,8 +316,7 @@ pub(super) fn fill(
     changed: &[Rectangle<i32, Buffer>],
 ) -> Result<GlesTexture, GlesError> {
     let bounds = Rectangle::from_size(pixels.size);
-    let fits =
-        |texture: &&GlesTexture| texture.size() == pixels.size && is_opaque(texture) == pixels.opaque;
+    let fits = |texture: &&GlesTexture| texture.size() == pixels.size && is_opaque(texture) == pixels.opaque;
     if let Some(texture) = into.filter(fits) {
         let parts = changed.iter().filter_map(|part| part.intersection(bounds));
         gles.with_context(|gl| copy_into(gl, texture.tex_id(), &pixels, parts))?;
@@ -361,7 +360,12 @@ fn create(gl: &ffi::Gles2, size: Size<i32, Buffer>) -> u32 {
 }
 
 /// Copies parts of the pixels, which lie in them, to a texture of their size and format.
-fn copy_into(gl: &ffi::Gles2, name: u32, pixels: &Pixels, parts: impl Iterator<Item = Rectangle<i32, Buffer>>) {
+fn copy_into(
+    gl: &ffi::Gles2,
+    name: u32,
+    pixels: &Pixels,
+    parts: impl Iterator<Item = Rectangle<i32, Buffer>>,
+) {
     // SAFETY: called with the context current, for a texture of this context that is made for such pixels.
     unsafe {
         gl.BindTexture(ffi::TEXTURE_2D, name);

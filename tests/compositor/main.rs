@@ -13,6 +13,7 @@ mod bad_requests;
 mod capture;
 mod debug;
 mod gpu_loss;
+mod hidden;
 mod input;
 mod kept;
 mod nested;

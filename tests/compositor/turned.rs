@@ -1,13 +1,16 @@
 //! Buffers that their client has turned (`wl_surface.set_buffer_transform`): what is shown, what of it changes, and what a
-//! viewport cuts out of it.
+//! viewport cuts out of it. And an output that is.
 
+use fencepost::compositor::Options;
+use fencepost::input::move_pointer;
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_output::Transform;
 use wayland_client::protocol::wl_shm::Format;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 
 use crate::fixture::Log;
-use crate::setup::{App, Desk, Window, desk, memory};
+use crate::outputs::config;
+use crate::setup::{App, Desk, Window, desk, desk_with, memory};
 
 const TRANSFORMS: [Transform; 8] = [
     Transform::Normal,
@@ -76,8 +79,10 @@ const AT: (usize, usize) = (60, 70);
 /// What the only window shows: all that is not background.
 fn shown(desk: &Desk) -> Picture {
     let bytes = desk.server_mut().state().picture().unwrap_or_default();
-    let pixels: Vec<_> =
-        bytes.chunks_exact(4).map(|pixel| u32::from_ne_bytes(pixel.try_into().unwrap()) & 0xff_ffff).collect();
+    let pixels: Vec<_> = bytes
+        .chunks_exact(4)
+        .map(|pixel| u32::from_ne_bytes(pixel.try_into().unwrap()) & 0xff_ffff)
+        .collect();
     let side = pixels.len().isqrt();
     let background = *pixels.last().expect("a picture");
     let rows = pixels.chunks_exact(side).skip(AT.1 - 1).map(|row| row.iter().skip(AT.0 - 1).copied());
@@ -150,11 +155,30 @@ fn what_has_changed_of_a_turned_buffer_is_shown_and_nothing_else_is_looked_at() 
 fn a_viewport_cuts_what_is_upright_out_of_a_turned_buffer() {
     let (mut stage, picture) = (Turned::new(), Picture::new(24, 16));
     let viewporter: WpViewporter = stage.app.client.bind(1);
-    let viewport =
-        viewporter.get_viewport(&stage.window.surface, &stage.app.client.handle(), Log::default());
+    let viewport = viewporter.get_viewport(&stage.window.surface, &stage.app.client.handle(), Log::default());
     viewport.set_source(3.0, 5.0, 12.0, 7.0);
     for transform in TRANSFORMS {
         let shown = stage.show(&picture, transform, all);
         assert_eq!(shown, picture.part((3, 5), (12, 7)), "{transform:?}");
     }
+}
+
+#[test]
+fn the_pointer_is_shown_everywhere_on_a_turned_output() {
+    let file = config("[[output]]\nname = \"HEADLESS-1\"\ntransform = \"90\"\nmode = \"128x64@200\"\n");
+    let desk = desk_with(Options { config: Some(file), ..Options::default() });
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let mut count = |at: (f64, f64)| {
+        move_pointer(desk.server_mut().state(), at.into(), 0);
+        let shown = app.show(&window.surface, &app.shm_buffer());
+        app.until_shown(&shown);
+        let mut server = desk.server_mut();
+        let bytes = server.state().picture().unwrap_or_default();
+        let background = bytes.last_chunk::<4>().expect("a picture").to_owned();
+        bytes.as_chunks::<4>().0.iter().filter(|pixel| **pixel != background).count()
+    };
+    // The output is 64 wide and 128 high; its picture, read as the display shows it, is not.
+    let [above, below, outside] = [(20.0, 40.0), (20.0, 90.0), (20.0, 127.0)].map(&mut count);
+    assert!(above > outside && below > outside, "{above}, {below}, {outside}");
 }

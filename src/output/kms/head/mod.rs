@@ -66,8 +66,8 @@ pub struct Head {
     lit: Lit,
     pending: Option<Shown>,
     on_screen: Option<Shown>,
-    /// A commit whose flip was given up on; its buffers are kept until another flip shows that it is off the screen.
-    abandoned: Option<Shown>,
+    /// Commits whose flips were given up on; their buffers are kept until another flip shows that they are off the screen.
+    abandoned: Vec<Shown>,
     /// The newest composed picture, which may not be on the screen.
     drawn: Option<Rc<Slot>>,
     plans: Plans,
@@ -107,7 +107,7 @@ impl Head {
             lit: Lit::NeedsModeset,
             pending: None,
             on_screen: None,
-            abandoned: None,
+            abandoned: Vec::new(),
             drawn: None,
             plans: Plans::default(),
             commits: 0,
@@ -215,7 +215,7 @@ impl Head {
         let shown = self.pending.take()?;
         let number = shown.number;
         self.on_screen = Some(shown);
-        self.abandoned = None;
+        self.abandoned.clear();
         self.device.framebuffers().forget_gone();
         Some(Flipped { number, at: flip.at, sequence: flip.sequence })
     }
@@ -236,7 +236,7 @@ impl Head {
     /// use until another commit has flipped.
     pub fn abandon(&mut self) {
         if let Some(shown) = self.pending.take() {
-            self.abandoned = Some(shown);
+            self.abandoned.push(shown);
             self.start_anew();
         }
     }
@@ -245,7 +245,7 @@ impl Head {
     /// is read any more, which is what whoever turns an output off wants to know.
     ///
     /// # Errors
-    /// [`CommitError`]. The head counts as off all the same: it is not ours any more, or gone.
+    /// [`CommitError`]. Nothing was turned off: the device is not ours at the moment, or gone.
     pub fn disable(&mut self) -> Result<(), CommitError> {
         let was = std::mem::replace(&mut self.lit, Lit::Off);
         if let Some(mut writeback) = self.writeback.take() {
@@ -255,9 +255,13 @@ impl Head {
         if was != Lit::Off && self.commits > 0 {
             let ours = TurnOff::pipe(&self.pipe);
             let off = self.device.leftovers(&self.pipe).map(|others| ours.and(others));
-            off.and_then(|off| self.device.turn_off(&off)).map_err(CommitError::from_kernel)?;
+            if let Err(error) = off.and_then(|off| self.device.turn_off(&off)) {
+                self.lit = was;
+                return Err(CommitError::from_kernel(error));
+            }
         }
-        (self.pending, self.on_screen, self.abandoned, self.drawn) = (None, None, None, None);
+        (self.pending, self.on_screen, self.drawn) = (None, None, None);
+        self.abandoned.clear();
         Ok(())
     }
 
