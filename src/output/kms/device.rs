@@ -205,8 +205,8 @@ pub struct Device {
     quirks: Cell<Quirks>,
     /// Of clients' buffers.
     framebuffers: RefCell<Framebuffers>,
-    /// The heads that exist: which display has which CRTC.
-    claimed: RefCell<Vec<(connector::Handle, crtc::Handle)>>,
+    /// The heads that exist: which display has which CRTC and primary plane.
+    claimed: RefCell<Vec<(connector::Handle, crtc::Handle, plane::Handle)>>,
 }
 
 impl Device {
@@ -336,7 +336,7 @@ impl Device {
         let mut pipes = Vec::new();
         for (connector, crtc) in connectors.into_iter().zip(routing::assign(&wishes)) {
             let crtc = crtc.and_then(|index| self.crtcs.get(index));
-            let primary = crtc.and_then(|crtc| self.primary_for(crtc.handle, &taken));
+            let primary = crtc.and_then(|crtc| self.primary_for(crtc.handle, connector.handle, &taken));
             let (Some(crtc), Some(primary)) = (crtc, primary) else {
                 tracing::warn!(connector = connector.name, "no CRTC or no plane is left for this display");
                 continue;
@@ -372,15 +372,15 @@ impl Device {
 
     /// Registers a head, so that its CRTC stays its own.
     pub(super) fn claim(&self, pipe: &Pipe) {
-        self.claimed.borrow_mut().push((pipe.connector.handle, pipe.crtc.handle));
+        self.claimed.borrow_mut().push((pipe.connector.handle, pipe.crtc.handle, pipe.primary.handle));
     }
 
     pub(super) fn unclaim(&self, pipe: &Pipe) {
-        self.claimed.borrow_mut().retain(|&(_, crtc)| crtc != pipe.crtc.handle);
+        self.claimed.borrow_mut().retain(|&(_, crtc, _)| crtc != pipe.crtc.handle);
     }
 
     pub(super) fn is_claimed(&self, crtc: crtc::Handle) -> bool {
-        self.claimed.borrow().iter().any(|&(_, claimed)| claimed == crtc)
+        self.claimed.borrow().iter().any(|&(_, claimed, _)| claimed == crtc)
     }
 
     /// Its CRTCs.
@@ -420,17 +420,32 @@ impl Device {
         possible.dedup();
         let claims = self.claimed.borrow();
         let claimed =
-            claims.iter().find(|&&(claimant, _)| claimant == connector.handle).map(|&(_, crtc)| crtc);
+            claims.iter().find(|&&(claimant, ..)| claimant == connector.handle).map(|&(_, crtc, _)| crtc);
         let current = claimed.or_else(|| current_crtc(&connector.props));
         Ok(Wish { current: current.and_then(index), possible })
     }
 
-    /// The primary plane for a CRTC: the one made for it alone, if there is one.
-    fn primary_for(&self, crtc: crtc::Handle, taken: &[plane::Handle]) -> Option<&Plane> {
-        let fits = |plane: &&Plane| {
-            plane.kind == PlaneType::Primary && plane.crtcs.contains(&crtc) && !taken.contains(&plane.handle)
+    /// The primary plane for a CRTC: the one that its head has, else the one made for it alone, if there is one. A plane that
+    /// shows another head's picture does not go from one CRTC to another.
+    fn primary_for(
+        &self,
+        crtc: crtc::Handle,
+        connector: connector::Handle,
+        taken: &[plane::Handle],
+    ) -> Option<&Plane> {
+        let claims = self.claimed.borrow();
+        let own = claims.iter().find(|claim| (claim.0, claim.1) == (connector, crtc)).map(|claim| claim.2);
+        let is_free = |plane: plane::Handle| {
+            own == Some(plane)
+                || !taken.contains(&plane) && claims.iter().all(|&(_, _, claimed)| claimed != plane)
         };
-        self.planes.iter().filter(fits).min_by_key(|plane| plane.crtcs.len())
+        let fits = |plane: &&Plane| {
+            plane.kind == PlaneType::Primary && plane.crtcs.contains(&crtc) && is_free(plane.handle)
+        };
+        self.planes
+            .iter()
+            .filter(fits)
+            .min_by_key(|plane| (own != Some(plane.handle), plane.crtcs.len()))
     }
 }
 

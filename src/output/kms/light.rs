@@ -133,4 +133,11 @@ pub(super) fn add_modeset(request: &mut Request<'_>, pipe: &Pipe, mode: &Blob) {
     request.set(crtc, CrtcProp::ModeId, mode.id());
     request.set(crtc, CrtcProp::Active, 1);
     request.set_if_present(crtc, CrtcProp::VrrEnabled, 0);
+    // A session that had the device before may have left its night light, or its high dynamic range.
+    for prop in [CrtcProp::DegammaLut, CrtcProp::Ctm, CrtcProp::GammaLut] {
+        request.set_if_present(crtc, prop, 0);
+    }
+    for prop in [ConnectorProp::Colorspace, ConnectorProp::HdrOutputMetadata] {
+        request.set_if_present(connector, prop, 0);
+    }
 }

@@ -47,6 +47,10 @@ properties! {
         Edid = "EDID",
         /// 0 = good; the driver sets 1 = bad when the link has to be trained anew by a modeset.
         LinkStatus = "link-status",
+        /// How its colours are encoded; 0 is the default.
+        Colorspace = "Colorspace",
+        /// What is said to a display of high dynamic range, a blob, or 0.
+        HdrOutputMetadata = "HDR_OUTPUT_METADATA",
         /// 1 if the display refreshes when a frame comes.
         VrrCapable = "vrr_capable",
         /// Writeback connectors: the framebuffer that the CRTC's output is written to, for one commit.
@@ -67,6 +71,12 @@ properties! {
         ModeId = "MODE_ID",
         /// Where the kernel puts a sync_file that signals with the flip of the commit (Linux 4.10).
         OutFencePtr = "OUT_FENCE_PTR",
+        /// Colours before the planes are blended, a blob, or 0 for as they are.
+        DegammaLut = "DEGAMMA_LUT",
+        /// A matrix for colours, a blob, or 0.
+        Ctm = "CTM",
+        /// Colours on their way to the display, a blob, or 0.
+        GammaLut = "GAMMA_LUT",
         /// Variable refresh; we leave it off.
         VrrEnabled = "VRR_ENABLED",
     }
