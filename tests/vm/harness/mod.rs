@@ -19,7 +19,7 @@ use serde_json::Value;
 pub const FENCEPOST: &str = env!("CARGO_BIN_EXE_fencepost");
 
 /// How long anything in the emulated guest may take that takes a moment on a real machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that is killed when it is dropped.
 pub struct Process(Child);
