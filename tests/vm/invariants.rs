@@ -23,7 +23,7 @@ pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict
 }
 
 /// Long enough for whatever does not wait for a fence.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Some frames, unless the fence is the work that they would wait for on the host.
 fn frames(clock: &mut Clock, driver: Driver) {
