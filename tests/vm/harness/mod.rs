@@ -91,6 +91,24 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// How many buffers a process has committed, by a trace that is being written.
+fn commits(trace: &Path, pid: u32) -> usize {
+    let trace = fs::read_to_string(trace).expect("the trace");
+    let of_pid = format!("\"pid\":{pid},");
+    trace.lines().filter(|line| line.contains("\"event\":\"commit\"") && line.contains(&of_pid)).count()
+}
+
+/// Whether each of these processes has committed so many buffers.
+pub fn have_committed(trace: &Path, pids: &[u32], count: usize) -> bool {
+    pids.iter().all(|pid| commits(trace, *pid) >= count)
+}
+
+/// Waits until each of these processes has committed so many buffers. If that is more than it has, some of them have been
+/// shown and released.
+pub fn wait_for_commits(trace: &Path, pids: &[u32], count: usize) {
+    wait_until("every client has committed frames", || have_committed(trace, pids, count));
+}
+
 /// Whether connections are accepted there. A socket is to be seen before that, from bind(2) to listen(2).
 fn is_listening(socket: &Path) -> bool {
     const SO_ACCEPTCON: &str = "00010000";
