@@ -210,12 +210,12 @@ fn i5(chain: &Chain, drivers: &[Driver]) -> Verdict {
     Ok(())
 }
 
-fn holds(check: impl FnOnce(&Chain) -> Verdict) {
-    let file = trace::new_file();
-    let chain = Chain::start(&["--trace", file.to_str().expect("a name")]);
-    check(&chain).unwrap();
-    chain.end();
-    trace::expect_honest(&file);
+fn holds(check: impl Fn(&Chain) -> Verdict) {
+    trace::expect_honest(|file| {
+        let chain = Chain::start(&["--trace", file.to_str().expect("a name")]);
+        check(&chain).unwrap();
+        chain.end();
+    });
 }
 
 /// How often a compositor that breaks a rule is looked at: on a slow machine the GPU may be done before there is anything to see.
