@@ -106,7 +106,14 @@ pub fn have_committed(trace: &Path, pids: &[u32], count: usize) -> bool {
 /// Waits until each of these processes has committed so many buffers. If that is more than it has, some of them have been
 /// shown and released.
 pub fn wait_for_commits(trace: &Path, pids: &[u32], count: usize) {
-    wait_until("every client has committed frames", || have_committed(trace, pids, count));
+    wait_until("every client has committed frames", || {
+        let so = have_committed(trace, pids, count);
+        if !so {
+            // Reading all of it takes an emulated processor a while.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        so
+    });
 }
 
 /// Whether connections are accepted there. A socket is to be seen before that, from bind(2) to listen(2).
