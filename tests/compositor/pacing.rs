@@ -19,6 +19,9 @@ const OUTPUT: (i32, i32) = (128, 128);
 /// Of the output in [`crate::setup`]: 200 Hz.
 const REFRESH: Duration = Duration::from_millis(5);
 
+/// How often a machine with other things to do may try to be in time.
+const ATTEMPTS: usize = 5;
+
 /// How many refreshes lie between each of these and the next.
 fn refreshes_between(times: &[Duration]) -> Vec<u128> {
     let apart = |pair: &[Duration]| pair[1].checked_sub(pair[0]).expect("in order").as_nanos();
@@ -29,12 +32,16 @@ fn refreshes_between(times: &[Duration]) -> Vec<u128> {
 fn commits_in_turn_are_each_shown_for_a_refresh_and_in_order() {
     let desk = desk();
     let mut paced = Paced::new(&desk);
-    let commits: Vec<_> = (0..12).map(|_| paced.show_in_turn()).collect();
-    let times = paced.all_times(&commits);
-    let between = refreshes_between(&times);
-    assert!(between.iter().all(|refreshes| *refreshes >= 1), "two in one refresh: {between:?}");
-    // A machine with other things to do may miss some, but not all.
-    assert!(between.iter().filter(|refreshes| **refreshes == 1).count() >= 3, "too slow: {between:?}");
+    let mut keeps_up = || {
+        let commits: Vec<_> = (0..12).map(|_| paced.show_in_turn()).collect();
+        let times = paced.all_times(&commits);
+        let between = refreshes_between(&times);
+        println!("refreshes between them: {between:?}");
+        assert!(between.iter().all(|refreshes| *refreshes >= 1), "two in one refresh: {between:?}");
+        // A machine with other things to do may miss some, but not all.
+        between.iter().filter(|refreshes| **refreshes == 1).count() >= 3
+    };
+    assert!((0..ATTEMPTS).any(|_| keeps_up()), "too slow");
 }
 
 #[test]
@@ -125,13 +132,19 @@ fn a_hidden_client_gets_its_frame_callbacks_slowly() {
             until_done(&mut paced.app, &callback);
         }
         assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
-        let callback = paced.app.frame(&paced.window.surface);
-        paced.window.surface.commit();
-        paced.app.client.expect_no_error();
-        let start = Instant::now();
         lid.lift();
-        until_done(&mut paced.app, &callback);
-        assert!(start.elapsed() < Duration::from_millis(100), "it is seen again: {:?}", start.elapsed());
+        let mut took = [(); 10].map(|()| {
+            let lid = Lid::new(&desk, fullscreen, OUTPUT);
+            let callback = paced.app.frame(&paced.window.surface);
+            paced.window.surface.commit();
+            paced.app.client.expect_no_error();
+            let start = Instant::now();
+            lid.lift();
+            until_done(&mut paced.app, &callback);
+            start.elapsed()
+        });
+        took.sort_unstable();
+        assert!(took[5] < Duration::from_millis(50), "it is seen again: {took:?}");
     }
 }
 
@@ -171,15 +184,24 @@ fn nothing_wakes_a_compositor_whose_clients_want_nothing() {
     for _ in 0..50 {
         desk.server_mut().wait();
     }
-    let start = Instant::now();
-    desk.server_mut().sleep(Duration::from_millis(300));
-    assert!(start.elapsed() >= Duration::from_millis(300), "woken after {:?}", start.elapsed());
+    // A slow machine may have something under way for longer.
+    let slept = [(); 3].map(|()| {
+        let start = Instant::now();
+        desk.server_mut().sleep(Duration::from_millis(300));
+        start.elapsed()
+    });
+    assert!(slept.iter().any(|slept| *slept >= Duration::from_millis(300)), "woken after {slept:?}");
 }
 
 #[test]
 fn content_is_shown_in_the_first_refresh_that_is_not_before_its_time() {
     let desk = desk();
     let mut paced = Paced::new(&desk);
+    assert!((0..ATTEMPTS).any(|_| times_in_the_first_refresh(&mut paced) >= 4), "not in the first refresh");
+}
+
+/// How many of 12 commits with a time are shown in the first refresh after it. None is before.
+fn times_in_the_first_refresh(paced: &mut Paced) -> usize {
     let mut late = Vec::new();
     for round in 0..12 {
         // Two, so that the output's refreshes are known.
@@ -192,8 +214,8 @@ fn content_is_shown_in_the_first_refresh_that_is_not_before_its_time() {
         let by = shown.checked_sub(target);
         late.push(by.unwrap_or_else(|| panic!("shown {:?} before its time", target - shown)));
     }
-    let in_time = late.iter().filter(|late| **late < REFRESH).count();
-    assert!(in_time >= 4, "in the first refresh {in_time} times of 12: {late:?}");
+    println!("shown after their times: {late:?}");
+    late.iter().filter(|late| **late < REFRESH).count()
 }
 
 #[test]
@@ -231,7 +253,8 @@ fn an_earlier_time_does_not_overtake_a_later_one() {
 fn fifo_and_time_both_hold() {
     let desk = desk();
     let mut paced = Paced::new(&desk);
-    let target = now() + Duration::from_millis(60);
+    // The first is to be shown before that on a slow machine, too.
+    let target = now() + Duration::from_secs(1);
     let mut commits = vec![paced.show_in_turn()];
     paced.not_before(target);
     commits.push(paced.show_in_turn());

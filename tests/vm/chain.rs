@@ -41,7 +41,7 @@ impl Server for Remote {
     }
 
     fn turns(&self) -> usize {
-        30_000
+        120_000
     }
 
     fn turn(&mut self) {

@@ -8,8 +8,8 @@ use std::{thread::sleep, time::Duration};
 use crate::fences::modprobe;
 use crate::harness::{Report, Session};
 
-/// How late the fences are.
-const LATE_MS: u64 = 1000;
+/// How late the fences are: a machine that stands still does so for less than half of that.
+const LATE_MS: u64 = 4000;
 const ROUNDS: usize = 3;
 const FRAMES: &str = "--frames=120";
 
@@ -54,7 +54,7 @@ fn medians(runs: &[Run]) -> Run {
     Run { p50: of(|run| run.p50), p99: of(|run| run.p99), hit: of(|run| run.hit) }
 }
 
-/// With the other's fences held against it, a client would show a frame or two each second, in time for two vblanks in a
+/// With the other's fences held against it, a client would show a frame or two in four seconds, in time for one vblank in a
 /// hundred, and its slowest frames would take as long as a fence is late. One that was not shows a frame at every third vblank
 /// at least; how many exactly is for a machine that is not emulated.
 #[test]
@@ -67,7 +67,8 @@ fn a_client_whose_fences_are_late_does_not_slow_another() {
     for _ in 0..ROUNDS {
         for (way, [alone, beside]) in ways.into_iter().zip(&mut runs) {
             alone.push(run(&session, way, None));
-            beside.push(run(&session, way, Some(&[way, "--source=heap", "--size=160x120", &late])));
+            let other = [way, "--source=heap", "--size=160x120", "--busy-limit-s=60", &late];
+            beside.push(run(&session, way, Some(&other)));
         }
     }
     session.end();

@@ -37,6 +37,9 @@ pub(crate) const ALL: [Driver; 3] = [Driver::SwSync, Driver::Vgem, Driver::Virgl
 
 /// How long the GPU works for one fence, at least.
 const WORK: Duration = Duration::from_millis(150);
+/// How many times as much it works whenever that was over before anyone looked. At first it is only tried again: the machine may
+/// have stood still.
+pub(crate) const AGAIN: [u32; 5] = [1, 1, 2, 2, 4];
 /// The side of the square that it works on, in pixels.
 const SIDE: i32 = 512;
 
@@ -53,11 +56,14 @@ enum Keep {
 }
 
 impl Late {
-    /// Signals it, or waits until the GPU has.
+    /// Signals it, or waits until the GPU has. On a slow machine a vgem fence may have ended by itself.
     pub(crate) fn signal(&self) {
         match &self.keep {
             Keep::SwSync(timeline) => sw_sync::increment(timeline.as_fd(), 1).expect("a step"),
-            Keep::Vgem(card, fence) => vgem::signal_fence(card.as_fd(), *fence).expect("a signal"),
+            Keep::Vgem(card, fence) => {
+                let signal = vgem::signal_fence(card.as_fd(), *fence);
+                assert!(signal.is_ok() || !self.is_pending(), "{signal:?}");
+            }
             Keep::Virgl => self.fence.wait().expect("a wait"),
         }
         assert_eq!(self.fence.status(), Status::Signalled);
@@ -134,16 +140,19 @@ impl Gpu {
         let target = renderer.create_buffer(DrmFourcc::Abgr8888, (SIDE, SIDE).into()).expect("a texture");
         let mut gpu = Self { renderer, target, program, passes: 1 };
         gpu.paint().wait().expect("a wait");
-        loop {
-            let point = gpu.paint();
-            // What it costs the processor to ask for it is not the GPU's work.
-            let start = Instant::now();
-            point.wait().expect("a wait");
-            if start.elapsed() > WORK {
-                return gpu;
-            }
+        // The shortest: a machine that stands still meanwhile makes any work look long.
+        while (0..3).map(|_| gpu.time()).min() < Some(WORK) {
             gpu.passes *= 2;
         }
+        gpu
+    }
+
+    fn time(&mut self) -> Duration {
+        let point = self.paint();
+        // What it costs the processor to ask for it is not the GPU's work.
+        let start = Instant::now();
+        point.wait().expect("a wait");
+        start.elapsed()
     }
 
     fn paint(&mut self) -> SyncPoint {
@@ -164,6 +173,11 @@ impl Gpu {
                 .expect("a pass");
         }
         frame.finish().expect("the end of a frame")
+    }
+
+    /// The fence of so many pieces of work, which are done in order.
+    pub(crate) fn work_of(&mut self, pieces: u32) -> SyncFile {
+        (0..pieces).map(|_| self.work()).last().expect("some work")
     }
 
     /// The fence of work that takes the GPU a while.

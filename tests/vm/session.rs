@@ -2,19 +2,16 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, thread::sleep, time::Duration};
 
-use crate::harness::{Client, Session, host, wait_until};
-
-/// Long enough for a few dozen frames in the emulated guest.
-const A_WHILE: Duration = Duration::from_secs(8);
+use crate::harness::{Client, Session, host, wait_for_commits, wait_until};
+use crate::trace::new_file;
 
 #[test]
 fn explicit_and_implicit_gpu_clients_have_nothing_to_complain_about() {
     let session = Session::start(&[]);
-    let explicit = session.client(&["--sync=explicit", "--source=gpu", "--size=320x240"]);
-    let implicit = session.client(&["--sync=implicit", "--source=gpu", "--size=320x240"]);
+    let [explicit, implicit] = ["--sync=explicit", "--sync=implicit"]
+        .map(|sync| session.client(&[sync, "--source=gpu", "--size=320x240", "--frames=60"]));
     let pids = (explicit.pid(), implicit.pid());
-    sleep(A_WHILE);
-    for report in [explicit.end(), implicit.end()] {
+    for report in [explicit.wait(), implicit.wait()] {
         report.expect_clean();
         assert!(report.number("presented") > 20, "{report:?}");
         assert!(report.number("released") >= report.number("committed") - 1, "{report:?}");
@@ -41,7 +38,8 @@ fn buffers_of_the_cpu_are_shown_and_released() {
 
 #[test]
 fn clients_nobody_here_wrote_are_shown() {
-    let session = Session::start(&[]);
+    let trace = new_file();
+    let session = Session::start(&["--trace", trace.to_str().expect("a name")]);
     let clients = [
         ("weston-simple-egl", "implicit", &[][..]),
         ("weston-simple-dmabuf-egl", "implicit", &[][..]),
@@ -52,7 +50,8 @@ fn clients_nobody_here_wrote_are_shown() {
     let pids = clients.map(|(program, kind, arguments)| {
         let process = session.foreign(program, arguments);
         let pid = process.pid();
-        sleep(A_WHILE);
+        // The decorations of a window may be surfaces of their own.
+        wait_for_commits(&trace, &[pid], 40);
         process.end();
         (pid, program, kind)
     });
@@ -87,10 +86,11 @@ pub(crate) fn active_terminal() -> String {
 
 #[test]
 fn switching_the_terminal_away_and_back_loses_nothing() {
-    let session = Session::start(&[]);
+    let trace = new_file();
+    let session = Session::start(&["--trace", trace.to_str().expect("a name")]);
     let home = active_terminal();
     let client = session.client(&["--sync=explicit", "--source=heap", "--size=160x120", "--frames=250"]);
-    sleep(Duration::from_secs(2));
+    wait_for_commits(&trace, &[client.pid()], 8);
     for _ in 0..3 {
         host("key ctrl-alt-f2");
         wait_until("another terminal is in front", || active_terminal() == "tty2");
@@ -106,7 +106,8 @@ fn switching_the_terminal_away_and_back_loses_nothing() {
 
 #[test]
 fn the_end_of_the_compositor_releases_every_buffer() {
-    let session = Session::start(&[]);
+    let trace = new_file();
+    let session = Session::start(&["--trace", trace.to_str().expect("a name")]);
     let client = session.client(&[
         "--sync=explicit",
         "--source=heap",
@@ -114,7 +115,7 @@ fn the_end_of_the_compositor_releases_every_buffer() {
         "--buffers=4",
         "--fence-ms=300",
     ]);
-    sleep(Duration::from_secs(4));
+    wait_for_commits(&trace, &[client.pid()], 8);
     session.end();
     let report = client.wait();
     // A commit that the compositor had not read from the socket was never its to release.

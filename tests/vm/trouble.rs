@@ -18,15 +18,6 @@ use crate::session::active_terminal;
 const EXPLICIT: [&str; 4] = ["--sync=explicit", "--source=heap", "--size=160x120", "--frames=150"];
 const IMPLICIT: [&str; 4] = ["--sync=implicit", "--source=heap", "--size=160x120", "--frames=150"];
 
-/// What the kernel complains about.
-fn complaints() -> usize {
-    let output = Command::new("dmesg").output().expect("dmesg");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .filter(|line| ["WARNING:", "BUG:", "refcount", "Oops"].iter().any(|word| line.contains(word)))
-        .count()
-}
-
 fn switch_to(terminal: &str) {
     let number = terminal.trim_start_matches("tty");
     let status = Command::new("busybox").args(["chvt", number]).status().expect("chvt");
@@ -34,9 +25,9 @@ fn switch_to(terminal: &str) {
     wait_until("the terminal is in front", || active_terminal() == terminal);
 }
 
+/// That the kernel complains of nothing is seen to by `host.py`, for every test.
 #[test]
 fn a_storm_of_terminal_switches_loses_no_frame_and_no_buffer() {
-    let before = complaints();
     let session = Session::start(&[]);
     let home = active_terminal();
     let clients = [session.client(&EXPLICIT), session.client(&IMPLICIT)];
@@ -55,7 +46,6 @@ fn a_storm_of_terminal_switches_loses_no_frame_and_no_buffer() {
         assert_eq!(report.number("released"), 150, "{report:?}");
     }
     session.end();
-    assert_eq!(complaints(), before, "the kernel complains");
 }
 
 /// The compositor's own open file of the card: what is done to it is done to the compositor.

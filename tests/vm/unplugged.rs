@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Client, Session, next_id, wait_until};
+use crate::harness::{Client, Session, next_id, wait_for_commits, wait_until};
 use crate::rack::{MODE, Rack};
 
 /// More than a client has buffers.
@@ -47,20 +47,8 @@ impl Written {
         fs::read_to_string(&self.log).expect("the log")
     }
 
-    /// Waits until each of these processes has committed more frames than it has buffers: some of them have been shown
-    /// and released.
     fn wait_for_frames(&self, pids: &[u32]) {
-        wait_until("every client has shown frames", || {
-            let trace = fs::read_to_string(&self.trace).expect("the trace");
-            let commits = |pid: u32| {
-                let of_pid = format!("\"pid\":{pid},");
-                trace
-                    .lines()
-                    .filter(|line| line.contains("\"event\":\"commit\"") && line.contains(&of_pid))
-                    .count()
-            };
-            pids.iter().all(|pid| commits(*pid) >= FRAMES)
-        });
+        wait_for_commits(&self.trace, pids, FRAMES);
     }
 }
 

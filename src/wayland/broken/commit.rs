@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// How long a broken compositor stands still for a fence.
-const HELD: Duration = Duration::from_millis(300);
+/// How long a broken compositor stands still for a fence: longer than a busy machine does by itself.
+const HELD: Duration = Duration::from_secs(2);
 
 /// How much longer everything takes while a fence pends: so many refreshes that nobody has to measure for long.
 const SLOWED: Duration = Duration::from_millis(150);

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub const FENCEPOST: &str = env!("CARGO_BIN_EXE_fencepost");
 
 /// How long anything in the emulated guest may take that takes a moment on a real machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that is killed when it is dropped.
 pub struct Process(Child);
@@ -89,6 +89,31 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// How many buffers a process has committed, by a trace that is being written.
+fn commits(trace: &Path, pid: u32) -> usize {
+    let trace = fs::read_to_string(trace).expect("the trace");
+    let of_pid = format!("\"pid\":{pid},");
+    trace.lines().filter(|line| line.contains("\"event\":\"commit\"") && line.contains(&of_pid)).count()
+}
+
+/// Whether each of these processes has committed so many buffers.
+pub fn have_committed(trace: &Path, pids: &[u32], count: usize) -> bool {
+    pids.iter().all(|pid| commits(trace, *pid) >= count)
+}
+
+/// Waits until each of these processes has committed so many buffers. If that is more than it has, some of them have been
+/// shown and released.
+pub fn wait_for_commits(trace: &Path, pids: &[u32], count: usize) {
+    wait_until("every client has committed frames", || {
+        let so = have_committed(trace, pids, count);
+        if !so {
+            // Reading all of it takes an emulated processor a while.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        so
+    });
 }
 
 /// Whether connections are accepted there. A socket is to be seen before that, from bind(2) to listen(2).
