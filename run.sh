@@ -58,8 +58,8 @@ die() {
 # What each job needs, as PACKAGE:FILE; a plain FILE is a command to be found, *.pc is for pkg-config, *.so.N for the
 # dynamic linker.
 build_needs=(
-    gcc:gcc pkg-config:pkg-config libgbm-dev:gbm.pc libinput-dev:libinput.pc libseat-dev:libseat.pc libudev-dev:libudev.pc
-    libxkbcommon-dev:xkbcommon.pc libdrm-dev:libdrm.pc libpixman-1-dev:pixman-1.pc
+    gcc:gcc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config libgbm-dev:gbm.pc libinput-dev:libinput.pc libseat-dev:libseat.pc
+    libudev-dev:libudev.pc libxkbcommon-dev:xkbcommon.pc libdrm-dev:libdrm.pc libpixman-1-dev:pixman-1.pc
 )
 # What the compositor needs to run; then what it draws with where there is no GPU.
 run_needs=(libegl1:libEGL.so.1 libgles2:libGLESv2.so.2 xkb-data:/usr/share/X11/xkb/rules/evdev)
@@ -93,11 +93,17 @@ require() {
     command -v apt-get >/dev/null || die "install them (the names are Debian's) and try again"
     local root=(env DEBIAN_FRONTEND=noninteractive)
     [[ $EUID -eq 0 ]] || root=(sudo "${root[@]}")
-    # A machine that never ran `apt-get update` knows no package.
-    if ! "${root[@]}" apt-get update >&2 ||
-        ! "${root[@]}" apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}" >&2; then
-        die "could not install them"
-    fi
+    "${root[@]}" true || die "could not become root to install them"
+    # A machine that never ran `apt-get update` knows no package. A mirror that does not answer, or somebody else who uses apt,
+    # is waited for.
+    local tries=30
+    until "${root[@]}" apt-get update -o Acquire::Retries=3 >&2 &&
+        "${root[@]}" apt-get install --yes --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
+            "${missing[@]}" >&2; do
+        ((--tries)) || die "could not install them"
+        echo "run.sh: trying again in ten seconds" >&2
+        sleep 10
+    done
 }
 
 require_cargo() {
@@ -191,8 +197,8 @@ unit_tests() {
 vm_suites=(
     "kms: --gpu virgl --timeout 4200"
     "oracle: --gpu none --kms vkms --timeout 1500"
-    "unplugged display: --gpu virgl --timeout 300"
-    "unplugged timelines: --gpu virgl --timeout 300"
+    "unplugged display: --gpu virgl --timeout 600"
+    "unplugged timelines: --gpu virgl --timeout 600"
 )
 
 # Builds a test target and prints the path of its program.

@@ -21,7 +21,7 @@ use crate::setup::{App, Desk, TestCompositor, compositor};
 const SUPER: u32 = 125;
 
 /// How long anything may take. Only a test that fails gets there.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The mode of an output, or the size of a window, that has so many pixels a side.
 pub(crate) fn square(side: u16) -> ModeRequest {

@@ -12,7 +12,7 @@ use crate::fixture::Server;
 use crate::setup::{Desk, desk_with};
 
 /// How long anything may take. Only a test that fails gets there.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn watched_desk() -> Desk {
     desk_with(Options { debug: true, ..Options::default() })
