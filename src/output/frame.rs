@@ -90,6 +90,10 @@ pub enum State {
     },
 }
 
+/// How far from the grid a flip may lie that others are foreseen from: this part of a refresh. A flip that is dated late
+/// would have the next ones come sooner than foreseen, and with them content before its time.
+const REGULAR: u32 = 32;
+
 /// Longest wait between two attempts of a frame that the device refuses.
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
@@ -101,7 +105,7 @@ pub struct FrameMachine {
     refresh: Duration,
     /// The last real refresh seen.
     last_flip: Option<Duration>,
-    /// That refresh came no sooner than foreseen: the output flips with its vblanks.
+    /// That refresh lay on the grid of the one before: the output flips with its vblanks, and says when they were.
     regular: bool,
     /// What frames take, and when to begin them.
     pace: Pace,
@@ -299,12 +303,13 @@ impl FrameMachine {
     /// The commit in flight is on the screen since `at` (the kernel's timestamp; the same clock as `now`).
     pub fn flipped(&mut self, at: Duration, now: Duration) -> Option<Action> {
         match self.state {
-            State::InFlight { submitted_at } => {
+            State::InFlight { .. } => {
                 if self.pace.flipped(self.aim.take(), self.last_flip, at, self.refresh) {
                     tracing::debug!(misses = self.misses(), lead = ?self.pace.lead(), "a refresh was missed");
                 }
-                let foreseen = schedule::next_refresh(submitted_at, self.last_flip, self.refresh);
-                self.regular = self.last_flip.is_some() && at.saturating_add(self.refresh / 8) >= foreseen;
+                self.regular = self.last_flip.is_some_and(|last| {
+                    schedule::off_grid(at.saturating_sub(last), self.refresh) <= self.refresh / REGULAR
+                });
                 self.last_flip = Some(at.min(now));
                 self.callbacks_not_before = Duration::ZERO;
                 self.settle(now)

@@ -159,7 +159,7 @@ impl Pace {
 }
 
 /// How far a time after a flip is from the nearest refresh.
-fn off_grid(since: Duration, refresh: Duration) -> Duration {
+pub(super) fn off_grid(since: Duration, refresh: Duration) -> Duration {
     let into = since.as_nanos().checked_rem(refresh.as_nanos()).unwrap_or(0);
     let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
     into.min(refresh.saturating_sub(into))

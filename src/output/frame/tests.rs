@@ -426,11 +426,18 @@ fn refreshes_are_foreseen_once_two_flips_were_a_whole_number_of_them_apart() {
     assert_eq!(presents_at(&machine, 105), Some(MS(105)), "one flip says nothing of the next");
     flip(&mut machine, 105, 116);
     assert_eq!(presents_at(&machine, 120), Some(MS(132)));
+    // One is dated late, and the next one comes when it would have come anyway.
+    flip(&mut machine, 120, 141);
+    assert_eq!(presents_at(&machine, 142), Some(MS(142)), "else content would be shown before 157");
+    flip(&mut machine, 142, 148);
+    assert_eq!(presents_at(&machine, 149), Some(MS(149)));
+    flip(&mut machine, 149, 164);
+    assert_eq!(presents_at(&machine, 165), Some(MS(180)));
     // An output without vblanks flips when it has drawn.
-    flip(&mut machine, 133, 135);
-    assert_eq!(presents_at(&machine, 136), Some(MS(136)));
+    flip(&mut machine, 165, 167);
+    assert_eq!(presents_at(&machine, 168), Some(MS(168)));
     let _ = machine.pause();
-    assert_eq!(presents_at(&machine, 137), None);
+    assert_eq!(presents_at(&machine, 169), None);
 }
 
 #[test]
