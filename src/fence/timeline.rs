@@ -226,6 +226,8 @@ struct TimelineHandle {
     handle: Handle,
     /// Eventfds registered with the kernel that have not fired.
     eventfds: AtomicU32,
+    /// One of those that its client may have.
+    _count: Option<Arc<()>>,
 }
 
 impl Timeline {
@@ -235,7 +237,7 @@ impl Timeline {
     /// [`TimelineError::Kernel`].
     pub fn create(device: &SyncobjDevice) -> Result<Self, TimelineError> {
         let handle = syncobj::create(device.fd()).map_err(kernel("create a timeline"))?;
-        Ok(Self::from_handle(device, handle))
+        Ok(Self::from_handle(device, handle, None))
     }
 
     /// Whether both are the same import. Two imports of one syncobj are not told apart from two syncobjs: the kernel
@@ -249,6 +251,18 @@ impl Timeline {
     /// # Errors
     /// [`TimelineError::NotASyncobj`] for every other kind of fd, [`TimelineError::Kernel`].
     pub fn import(device: &SyncobjDevice, fd: BorrowedFd<'_>) -> Result<Self, TimelineError> {
+        Self::import_counted(device, fd, None)
+    }
+
+    /// As [`Self::import`]. `count` is dropped with the kernel's handle.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub fn import_counted(
+        device: &SyncobjDevice,
+        fd: BorrowedFd<'_>,
+        count: Option<Arc<()>>,
+    ) -> Result<Self, TimelineError> {
         let handle = device.heard(syncobj::fd_to_handle(device.fd(), fd)).map_err(|source| {
             if is(&source, Errno::INVAL) {
                 TimelineError::NotASyncobj(source)
@@ -256,11 +270,12 @@ impl Timeline {
                 TimelineError::Kernel { what: "import a timeline", source }
             }
         })?;
-        Ok(Self::from_handle(device, handle))
+        Ok(Self::from_handle(device, handle, count))
     }
 
-    fn from_handle(device: &SyncobjDevice, handle: Handle) -> Self {
-        Self(Arc::new(TimelineHandle { device: device.clone(), handle, eventfds: AtomicU32::new(0) }))
+    fn from_handle(device: &SyncobjDevice, handle: Handle, count: Option<Arc<()>>) -> Self {
+        let (device, eventfds) = (device.clone(), AtomicU32::new(0));
+        Self(Arc::new(TimelineHandle { device, handle, eventfds, _count: count }))
     }
 
     /// An fd for the other side to import.
@@ -475,15 +490,4 @@ fn destroy(fd: BorrowedFd<'_>, handle: Handle) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_drm_device_is_refused() {
-        let (pipe, _writer) = std::io::pipe().expect("pipe");
-        let error = SyncobjDevice::from_fd(pipe.into()).expect_err("a pipe");
-        assert!(matches!(error, TimelineError::Unsupported { .. }), "{error}");
-        let error = SyncobjDevice::open(Path::new("/nonexistent")).expect_err("no file");
-        assert!(matches!(error, TimelineError::Open(_)), "{error}");
-    }
-}
+mod tests;

@@ -136,10 +136,11 @@ impl Renderer {
         let damage = content.damage();
         let Some(picture) = &mut content.picture else { return Ok(None) };
         let (texture, from) = match &picture.buffer {
-            ClientBuffer::Dmabuf(dmabuf, _) if self.uploaded.contains(&dmabuf.weak()) => {
-                (self.upload(dmabuf)?, Origin::Copy)
+            ClientBuffer::Dmabuf(client) if self.uploaded.contains(&client.dmabuf.weak()) => {
+                (self.upload(&client.dmabuf)?, Origin::Copy)
             }
-            ClientBuffer::Dmabuf(dmabuf, _) => {
+            ClientBuffer::Dmabuf(client) => {
+                let dmabuf = &client.dmabuf;
                 match self.lent_gles()?.import_dmabuf(dmabuf, None) {
                     Ok(texture) => (texture, Origin::Import),
                     // It was taken by another context, or before anything could be tried.

@@ -439,13 +439,6 @@ pub fn apply(surface: &WlSurface) -> Effect {
     })
 }
 
-/// Whether a commit of this surface waits for a point.
-pub fn waits_for_a_point(surface: &WlSurface) -> bool {
-    with_sync(surface, |sync| {
-        sync.queue.waiting().any(|(_, wait)| matches!(wait.fence, AcquireFence::Point(_)))
-    })
-}
-
 /// Runs when the surface is destroyed, also by its client's end: every queued and current use of a buffer ends.
 pub fn surface_destroyed(surface: &WlSurface) {
     with_states(surface, |states| {
