@@ -5,11 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use calloop::generic::Generic;
+use calloop::generic::{Generic, NoIoDrop};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use rustix::event::{EventfdFlags, eventfd};
@@ -18,7 +18,7 @@ use tracing::{error, warn};
 use super::roles::AcquireFence;
 use super::scarce::{self, Use};
 use super::sync_file::SyncFile;
-use super::timeline::{Point, TimelineError, Until};
+use super::timeline::{Eventfd, Point, TimelineError, Until};
 use super::{Fence, Status};
 
 /// How often a fence is looked at that cannot be waited for.
@@ -72,15 +72,17 @@ enum Subject {
 
 impl Subject {
     /// An fd that polls readable when the wait is over, and that nobody else has in an epoll set.
-    fn fd(&self) -> Result<OwnedFd, SetupError> {
+    fn fd(&self) -> Result<Fd, SetupError> {
         let fd = match self {
-            Self::Point(point, until) => return Ok(point.eventfd(*until)?),
-            Self::Fence(AcquireFence::Point(point)) => return Ok(point.eventfd(Until::Signalled)?),
+            Self::Point(point, until) => return Ok(Fd::Eventfd(point.eventfd(*until)?)),
+            Self::Fence(AcquireFence::Point(point)) => {
+                return Ok(Fd::Eventfd(point.eventfd(Until::Signalled)?));
+            }
             Self::Fence(AcquireFence::SyncFile(sync_file)) => sync_file.dup()?,
             Self::Fence(AcquireFence::DmaBufPoll(fd)) => fd.try_clone()?,
             Self::Nothing => eventfd(1, EventfdFlags::CLOEXEC).map_err(io::Error::from)?,
         };
-        if scarce::is_kept(&fd, Use::Wait) { Err(SetupError::Scarce) } else { Ok(fd) }
+        if scarce::is_kept(&fd, Use::Wait) { Err(SetupError::Scarce) } else { Ok(Fd::Other(fd)) }
     }
 
     /// Whether its fd says for ever what it says once. A dma-buf may get another writer, a timeline be reset by its client.
@@ -96,11 +98,28 @@ impl Subject {
             Self::Nothing => true,
         }
     }
+}
 
-    /// The eventfd has fired, so the kernel has forgotten it.
+/// What a source polls.
+enum Fd {
+    Eventfd(Eventfd),
+    Other(OwnedFd),
+}
+
+impl Fd {
+    /// It has polled readable.
     fn fired(&self) {
-        if let Self::Point(point, _) | Self::Fence(AcquireFence::Point(point)) = self {
-            point.timeline().eventfd_fired();
+        if let Self::Eventfd(eventfd) = self {
+            eventfd.fired();
+        }
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Eventfd(eventfd) => eventfd.as_fd(),
+            Self::Other(fd) => fd.as_fd(),
         }
     }
 }
@@ -189,7 +208,8 @@ fn register<D: 'static>(
     let source = Generic::new(fd, Interest::READ, Mode::OneShot);
     let callback = {
         let (pending, handle) = (Rc::clone(&pending), handle.clone());
-        move |_, _: &mut _, data: &mut D| {
+        move |_, fd: &mut NoIoDrop<Fd>, data: &mut D| {
+            fd.fired();
             // The fd has said its only word, and it does not hold any more: the fence has to be looked at.
             if pending.borrow().as_ref().is_some_and(|(subject, _)| !subject.is_final() && !subject.is_over())
             {
@@ -200,8 +220,7 @@ fn register<D: 'static>(
             }
             // Done with the cell before the callback runs: it may drop the token, and with it this closure.
             let taken = pending.borrow_mut().take();
-            if let Some((subject, done)) = taken {
-                subject.fired();
+            if let Some((_, done)) = taken {
                 done(data);
             }
             Ok(PostAction::Remove)

@@ -56,10 +56,6 @@ impl Fence for Wait {
     }
 }
 
-/// How many eventfds a timeline may have registered and not fired (I8): the kernel keeps each until the timeline goes, also
-/// after the surface that waited for it.
-const MAX_EVENTFDS: u32 = 4096;
-
 /// The client waits for more than it may.
 #[derive(Debug, thiserror::Error)]
 #[error("too many commits wait for fences that do not signal; no more are accepted")]
@@ -155,7 +151,7 @@ pub(super) fn set_up_waits(
     let mut waits = Vec::with_capacity(pending.len());
     for fence in pending {
         let too_many = match &fence {
-            AcquireFence::Point(point) => point.timeline().eventfds() >= MAX_EVENTFDS,
+            AcquireFence::Point(point) => !point.timeline().has_room(),
             AcquireFence::SyncFile(_) | AcquireFence::DmaBufPoll(_) => false,
         };
         let count = ClientState::of(client).and_then(ClientState::count_wait);
