@@ -8,6 +8,8 @@ pub mod dmabuf;
 pub mod lease;
 pub mod release;
 
+use std::sync::Arc;
+
 use smithay::{
     backend::allocator::{Buffer as _, Fourcc, dmabuf::Dmabuf},
     reexports::wayland_server::protocol::wl_buffer::WlBuffer,
@@ -26,20 +28,23 @@ pub type Lease = lease::Lease<UseFence, Release>;
 /// Where the releases of client buffers gather.
 pub type Ledger = lease::Ledger<UseFence, Release>;
 
-/// What stands behind a `wl_buffer` of linux-dmabuf.
+/// What stands behind a `wl_buffer` of linux-dmabuf: shared with every commit that still needs it, which may be longer than
+/// there is a `wl_buffer`.
 #[derive(Debug)]
 pub struct ClientDmabuf {
     /// The buffer.
     pub dmabuf: Dmabuf,
     /// The dma-bufs behind its planes, looked at once.
     pub planes: Planes,
+    /// One for each file descriptor in the two, of those that its client may have (I8).
+    pub counts: Vec<Arc<()>>,
 }
 
 /// A buffer that a client can attach.
 #[derive(Clone, Debug)]
 pub enum ClientBuffer {
     /// A buffer of linux-dmabuf, with the dma-bufs behind its planes for their implicit fences.
-    Dmabuf(Dmabuf, Planes),
+    Dmabuf(Arc<ClientDmabuf>),
     /// A buffer of `wl_shm`.
     Shm(WlBuffer),
     /// A buffer of single-pixel-buffer-v1: premultiplied ARGB8888. There is no memory to read, and nothing to wait for.
@@ -49,10 +54,13 @@ pub enum ClientBuffer {
 impl ClientBuffer {
     /// What stands behind `buffer`, with its size and whether its alpha counts; `None` for a buffer of no
     /// protocol that we offer.
-    pub fn of(buffer: &WlBuffer, dmabuf: Option<&ClientDmabuf>) -> Option<(Self, Size<i32, Buffer>, bool)> {
-        if let Some(ClientDmabuf { dmabuf, planes }) = dmabuf {
-            let has_alpha = has_alpha(dmabuf.format().code);
-            return Some((Self::Dmabuf(dmabuf.clone(), planes.clone()), dmabuf.size(), has_alpha));
+    pub fn of(
+        buffer: &WlBuffer,
+        client: Option<&Arc<ClientDmabuf>>,
+    ) -> Option<(Self, Size<i32, Buffer>, bool)> {
+        if let Some(client) = client {
+            let has_alpha = has_alpha(client.dmabuf.format().code);
+            return Some((Self::Dmabuf(Arc::clone(client)), client.dmabuf.size(), has_alpha));
         }
         if let Ok(pixel) = get_single_pixel_buffer(buffer) {
             let [red, green, blue, alpha] = pixel.rgba8888();

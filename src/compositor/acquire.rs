@@ -115,7 +115,7 @@ impl Compositor {
             drivers.map(|infos| infos.into_iter().flatten().map(|fence| fence.driver).collect());
         let names = || drivers.iter().flatten().map(String::as_str);
         let gpu_reads = match buffer {
-            ClientBuffer::Dmabuf(dmabuf, _) => !self.renderer.is_uploaded(dmabuf),
+            ClientBuffer::Dmabuf(client) => !self.renderer.is_uploaded(&client.dmabuf),
             ClientBuffer::Shm(_) | ClientBuffer::Pixel(_) => false,
         };
         let gpu = &self.acquire.gpu;

@@ -90,8 +90,9 @@ impl Compositor {
             }
         };
         match &mut job.target {
-            Target::Dmabuf(dmabuf) => {
-                let fence = self.renderer.capture_into(&screen.canvas, dmabuf, &picture.elements)?;
+            Target::Dmabuf(client) => {
+                let into = &mut client.dmabuf.clone();
+                let fence = self.renderer.capture_into(&screen.canvas, into, &picture.elements)?;
                 fence.iter().for_each(used_until);
                 self.when_done(fence, move |_| job.ready(taken))
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use calloop::timer::{TimeoutAction, Timer};
 use smithay::{
     backend::udev::{UdevBackend, UdevEvent},
-    reexports::wayland_server::{Client, Resource},
+    reexports::wayland_server::Client,
 };
 
 use super::{Compositor, OutputId, start};
@@ -26,7 +26,7 @@ use crate::{
     fence::timeline::SyncobjDevice,
     output::frame::State,
     trace,
-    wayland::{ClientState, commit, disconnect},
+    wayland::{ClientState, disconnect},
 };
 
 /// How often an output whose device has another master tries again.
@@ -111,13 +111,6 @@ impl Compositor {
         };
         let mut clients: Vec<_> = ids.into_iter().filter_map(client_of).collect();
         clients.retain(|client| ClientState::of(client).is_some_and(ClientState::has_timelines));
-        // Points that were committed outlive the object of their timeline.
-        let waiting = self.globals.surfaces().into_iter().filter(commit::waits_for_a_point);
-        for client in waiting.filter_map(|surface| surface.client()) {
-            if !clients.contains(&client) {
-                clients.push(client);
-            }
-        }
         clients
     }
 

@@ -408,7 +408,8 @@ fn item(content: &Content, at: Point<i32, Logical>, screen: &Screen) -> Item {
 /// The content as a plane would show it; `None` if its pixels are not in a dma-buf of the client's, or upside down.
 fn layer(content: &Content, dst: Rectangle<i32, Physical>, opaque: bool) -> Option<Layer> {
     let picture = content.picture.as_ref()?;
-    let ClientBuffer::Dmabuf(buffer, _) = &picture.buffer else { return None };
+    let ClientBuffer::Dmabuf(client) = &picture.buffer else { return None };
+    let buffer = &client.dmabuf;
     if buffer.y_inverted() {
         return None;
     }

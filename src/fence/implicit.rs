@@ -60,6 +60,11 @@ impl Planes {
         Ok(Self(distinct))
     }
 
+    /// Our file descriptors.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|plane| plane.as_fd())
+    }
+
     /// What a reader has to wait for at this moment: one fence; on kernels before 6.0, which cannot tell,
     /// one wait for each dma-buf, that later writers extend.
     ///

@@ -10,24 +10,28 @@
 //! Importing a fence *at* 0 would replace the timeline by a binary payload, with every point on it; that is
 //! refused ([`TimelineError::PointZero`]), and [`super::release`] then waits and signals instead.
 
+mod eventfd;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use tracing::error;
 
-use super::scarce::{self, Use};
 use super::sync_file::{self, SyncFile};
 use super::{Fence, Status};
 use crate::sys::drm_master;
 use crate::sys::syncobj::{self, Handle, WaitFlags};
 
+use eventfd::Registered;
+
 pub use crate::sys::syncobj::Until;
+pub use eventfd::{Eventfd, MAX_EVENTFDS};
 
 /// What can go wrong with timelines.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,9 @@ pub enum TimelineError {
     /// Few file descriptors are left.
     #[error("Could not create an eventfd: the last file descriptors are kept for frames and buffers")]
     Scarce,
+    /// The kernel holds as many for this timeline as it may.
+    #[error("Could not create an eventfd: {MAX_EVENTFDS} of one timeline have not fired")]
+    TooManyEventfds,
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> TimelineError {
@@ -224,8 +231,9 @@ pub struct Timeline(Arc<TimelineHandle>);
 struct TimelineHandle {
     device: SyncobjDevice,
     handle: Handle,
-    /// Eventfds registered with the kernel that have not fired.
-    eventfds: AtomicU32,
+    eventfds: Mutex<Registered>,
+    /// One of those that its client may have.
+    _count: Option<Arc<()>>,
 }
 
 impl Timeline {
@@ -235,7 +243,7 @@ impl Timeline {
     /// [`TimelineError::Kernel`].
     pub fn create(device: &SyncobjDevice) -> Result<Self, TimelineError> {
         let handle = syncobj::create(device.fd()).map_err(kernel("create a timeline"))?;
-        Ok(Self::from_handle(device, handle))
+        Ok(Self::from_handle(device, handle, None))
     }
 
     /// Whether both are the same import. Two imports of one syncobj are not told apart from two syncobjs: the kernel
@@ -249,6 +257,18 @@ impl Timeline {
     /// # Errors
     /// [`TimelineError::NotASyncobj`] for every other kind of fd, [`TimelineError::Kernel`].
     pub fn import(device: &SyncobjDevice, fd: BorrowedFd<'_>) -> Result<Self, TimelineError> {
+        Self::import_counted(device, fd, None)
+    }
+
+    /// As [`Self::import`]. `count` is dropped with the kernel's handle.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub fn import_counted(
+        device: &SyncobjDevice,
+        fd: BorrowedFd<'_>,
+        count: Option<Arc<()>>,
+    ) -> Result<Self, TimelineError> {
         let handle = device.heard(syncobj::fd_to_handle(device.fd(), fd)).map_err(|source| {
             if is(&source, Errno::INVAL) {
                 TimelineError::NotASyncobj(source)
@@ -256,11 +276,12 @@ impl Timeline {
                 TimelineError::Kernel { what: "import a timeline", source }
             }
         })?;
-        Ok(Self::from_handle(device, handle))
+        Ok(Self::from_handle(device, handle, count))
     }
 
-    fn from_handle(device: &SyncobjDevice, handle: Handle) -> Self {
-        Self(Arc::new(TimelineHandle { device: device.clone(), handle, eventfds: AtomicU32::new(0) }))
+    fn from_handle(device: &SyncobjDevice, handle: Handle, count: Option<Arc<()>>) -> Self {
+        let (device, eventfds) = (device.clone(), Mutex::default());
+        Self(Arc::new(TimelineHandle { device, handle, eventfds, _count: count }))
     }
 
     /// An fd for the other side to import.
@@ -279,17 +300,6 @@ impl Timeline {
     /// A number for people to know it by, among the timelines of its device.
     pub fn number(&self) -> u32 {
         self.0.handle
-    }
-
-    /// Eventfds on this timeline that the kernel holds and that have not fired. They cannot be cancelled, so
-    /// a client that keeps making us wait for points it never signals makes this grow: bound it.
-    pub fn eventfds(&self) -> u32 {
-        self.0.eventfds.load(Ordering::Relaxed)
-    }
-
-    /// To be called by whoever has seen an eventfd of [`Point::eventfd`] fire.
-    pub(super) fn eventfd_fired(&self) {
-        self.0.eventfds.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -396,29 +406,6 @@ impl Point {
         Ok(())
     }
 
-    /// A non-blocking eventfd that becomes readable, once, when the point has come that far.
-    ///
-    /// If the last handle and fd of the timeline go before the point has materialised, it never does, and the
-    /// eventfd never fires.
-    ///
-    /// # Errors
-    /// [`TimelineError::Kernel`].
-    pub fn eventfd(&self, until: Until) -> Result<OwnedFd, TimelineError> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| kernel("create an eventfd")(error.into()))?;
-        // Before the kernel knows of it: a registration cannot be taken back.
-        if scarce::is_kept(&fd, Use::Wait) {
-            return Err(TimelineError::Scarce);
-        }
-        let (handle, value) = self.raw();
-        let device = &self.timeline.0.device;
-        device
-            .heard(syncobj::eventfd(device.fd(), handle, value, until, fd.as_fd()))
-            .map_err(kernel("register an eventfd with a point"))?;
-        self.timeline.0.eventfds.fetch_add(1, Ordering::Relaxed);
-        Ok(fd)
-    }
-
     fn raw(&self) -> (Handle, u64) {
         (self.timeline.0.handle, self.value)
     }
@@ -475,15 +462,4 @@ fn destroy(fd: BorrowedFd<'_>, handle: Handle) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_drm_device_is_refused() {
-        let (pipe, _writer) = std::io::pipe().expect("pipe");
-        let error = SyncobjDevice::from_fd(pipe.into()).expect_err("a pipe");
-        assert!(matches!(error, TimelineError::Unsupported { .. }), "{error}");
-        let error = SyncobjDevice::open(Path::new("/nonexistent")).expect_err("no file");
-        assert!(matches!(error, TimelineError::Open(_)), "{error}");
-    }
-}
+mod tests;

@@ -1,15 +1,16 @@
 //! Waits: a callback in the event loop when a fence is done.
 //!
 //! A wait that cannot be set up (out of fds, a kernel that refuses) is not a fence that is ready. Its one
-//! reaction is here: the fence is looked at every 2 ms until it says that it is done.
+//! reaction is here: the fence is looked at every 2 ms until it says that it is done. So is that to a fence that pends
+//! again after it was done: the fence is waited for anew once, then looked at less and less.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use calloop::generic::Generic;
+use calloop::generic::{Generic, NoIoDrop};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use rustix::event::{EventfdFlags, eventfd};
@@ -18,11 +19,14 @@ use tracing::{error, warn};
 use super::roles::AcquireFence;
 use super::scarce::{self, Use};
 use super::sync_file::SyncFile;
-use super::timeline::{Point, TimelineError, Until};
+use super::timeline::{Eventfd, Point, TimelineError, Until};
 use super::{Fence, Status};
 
 /// How often a fence is looked at that cannot be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How seldom a fence is looked at in the end that has pended again and again.
+const SLOWEST_INTERVAL: Duration = Duration::from_millis(128);
 
 /// Why there is neither a wait nor a poll.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +76,17 @@ enum Subject {
 
 impl Subject {
     /// An fd that polls readable when the wait is over, and that nobody else has in an epoll set.
-    fn fd(&self) -> Result<OwnedFd, SetupError> {
+    fn fd(&self) -> Result<Fd, SetupError> {
         let fd = match self {
-            Self::Point(point, until) => return Ok(point.eventfd(*until)?),
-            Self::Fence(AcquireFence::Point(point)) => return Ok(point.eventfd(Until::Signalled)?),
+            Self::Point(point, until) => return Ok(Fd::Eventfd(point.eventfd(*until)?)),
+            Self::Fence(AcquireFence::Point(point)) => {
+                return Ok(Fd::Eventfd(point.eventfd(Until::Signalled)?));
+            }
             Self::Fence(AcquireFence::SyncFile(sync_file)) => sync_file.dup()?,
             Self::Fence(AcquireFence::DmaBufPoll(fd)) => fd.try_clone()?,
             Self::Nothing => eventfd(1, EventfdFlags::CLOEXEC).map_err(io::Error::from)?,
         };
-        if scarce::is_kept(&fd, Use::Wait) { Err(SetupError::Scarce) } else { Ok(fd) }
+        if scarce::is_kept(&fd, Use::Wait) { Err(SetupError::Scarce) } else { Ok(Fd::Other(fd)) }
     }
 
     /// Whether its fd says for ever what it says once. A dma-buf may get another writer, a timeline be reset by its client.
@@ -96,11 +102,28 @@ impl Subject {
             Self::Nothing => true,
         }
     }
+}
 
-    /// The eventfd has fired, so the kernel has forgotten it.
+/// What a source polls.
+enum Fd {
+    Eventfd(Eventfd),
+    Other(OwnedFd),
+}
+
+impl Fd {
+    /// It has polled readable.
     fn fired(&self) {
-        if let Self::Point(point, _) | Self::Fence(AcquireFence::Point(point)) = self {
-            point.timeline().eventfd_fired();
+        if let Self::Eventfd(eventfd) = self {
+            eventfd.fired();
+        }
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Eventfd(eventfd) => eventfd.as_fd(),
+            Self::Other(fd) => fd.as_fd(),
         }
     }
 }
@@ -112,6 +135,8 @@ enum SetupError {
     Timeline(#[from] TimelineError),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("Could not add a source to the event loop")]
+    Source(#[from] calloop::Error),
     #[error("The last file descriptors are kept for frames and buffers")]
     Scarce,
 }
@@ -170,199 +195,127 @@ pub fn wait_all<D: 'static>(
         .map(WaitToken)
 }
 
-fn register<D: 'static>(
+/// A wait that has neither ended nor been cancelled; whichever comes first takes it.
+struct Pending<F> {
+    subject: Subject,
+    done: F,
+    /// The source that looks after it now.
+    token: Option<RegistrationToken>,
+    /// Its first fd has fired for nothing.
+    is_again: bool,
+}
+
+type Shared<F> = Rc<RefCell<Option<Pending<F>>>>;
+
+fn register<D: 'static, F: FnOnce(&mut D) + 'static>(
     handle: &LoopHandle<'static, D>,
     subject: Subject,
-    done: impl FnOnce(&mut D) + 'static,
+    done: F,
 ) -> Result<Registration, WaitError> {
-    let fd = match subject.fd() {
-        Ok(fd) => fd,
+    let pending = Rc::new(RefCell::new(Some(Pending { subject, done, token: None, is_again: false })));
+    look_after(handle, &pending)?;
+    let handle = handle.clone();
+    // A wait that is over has removed its source, and its token may by now be another source's.
+    Ok(Registration(Some(Box::new(move || {
+        let cancelled = pending.borrow_mut().take();
+        if let Some(token) = cancelled.and_then(|pending| pending.token) {
+            handle.remove(token);
+        }
+    }))))
+}
+
+/// Gives a wait a source: an fd of its own, or a timer where that cannot be had or polled.
+fn look_after<D: 'static, F: FnOnce(&mut D) + 'static>(
+    handle: &LoopHandle<'static, D>,
+    pending: &Shared<F>,
+) -> Result<(), WaitError> {
+    let Some(fd) = pending.borrow().as_ref().map(|pending| pending.subject.fd()) else { return Ok(()) };
+    match fd.and_then(|fd| listen(handle, fd, pending)) {
+        Ok(()) => Ok(()),
         Err(error) => {
             warn!(%error, "could not wait for a fence; it is polled instead");
-            let pending = Rc::new(RefCell::new(Some((subject, done))));
-            let token = poll(handle, Rc::clone(&pending))?;
-            return Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()));
+            poll(handle, pending, POLL_INTERVAL)
         }
-    };
-    // Shared with the callback, which is lost if the source cannot be inserted.
-    let pending = Rc::new(RefCell::new(Some((subject, done))));
-    let source = Generic::new(fd, Interest::READ, Mode::OneShot);
+    }
+}
+
+fn listen<D: 'static, F: FnOnce(&mut D) + 'static>(
+    handle: &LoopHandle<'static, D>,
+    fd: Fd,
+    pending: &Shared<F>,
+) -> Result<(), SetupError> {
     let callback = {
-        let (pending, handle) = (Rc::clone(&pending), handle.clone());
-        move |_, _: &mut _, data: &mut D| {
-            // The fd has said its only word, and it does not hold any more: the fence has to be looked at.
-            if pending.borrow().as_ref().is_some_and(|(subject, _)| !subject.is_final() && !subject.is_over())
-            {
-                if let Err(error) = poll(&handle, Rc::clone(&pending)) {
-                    error!(%error, "a fence is waited for by nobody");
-                }
-                return Ok(PostAction::Remove);
-            }
-            // Done with the cell before the callback runs: it may drop the token, and with it this closure.
-            let taken = pending.borrow_mut().take();
-            if let Some((subject, done)) = taken {
-                subject.fired();
-                done(data);
+        let (pending, handle) = (Rc::clone(pending), handle.clone());
+        move |_, fd: &mut NoIoDrop<Fd>, data: &mut D| {
+            fd.fired();
+            if let Err(error) = ended(&handle, &pending, data) {
+                error!(%error, "a fence is waited for by nobody");
             }
             Ok(PostAction::Remove)
         }
     };
-    match handle.insert_source(source, callback) {
-        Ok(token) => Ok(registration(handle, token, move || pending.borrow_mut().take().is_some())),
-        Err(error) => {
-            warn!(error = %error.error, "could not poll a fence; it is looked at by a timer instead");
-            let token = poll(handle, Rc::clone(&pending))?;
-            Ok(registration(handle, token, move || pending.borrow_mut().take().is_some()))
+    let inserted = handle.insert_source(Generic::new(fd, Interest::READ, Mode::OneShot), callback);
+    hand_to(pending, inserted.map_err(|error| error.error)?);
+    Ok(())
+}
+
+/// The fd of a wait has said its only word. Where that does not hold any more, the fence is waited for once more, and then
+/// looked at ever less often: whoever takes back what it has signalled is not to cost the others their time.
+fn ended<D: 'static, F: FnOnce(&mut D) + 'static>(
+    handle: &LoopHandle<'static, D>,
+    pending: &Shared<F>,
+    data: &mut D,
+) -> Result<(), WaitError> {
+    let pends = |pending: &Pending<F>| !pending.subject.is_final() && !pending.subject.is_over();
+    let again = match pending.borrow_mut().as_mut().filter(|pending| pends(pending)) {
+        Some(pending) => Some(std::mem::replace(&mut pending.is_again, true)),
+        None => None,
+    };
+    match again {
+        None => finish(pending, data),
+        Some(false) => look_after(handle, pending)?,
+        Some(true) => poll(handle, pending, SLOWEST_INTERVAL)?,
+    }
+    Ok(())
+}
+
+/// Looks at a fence until it is over, or its wait is cancelled: after [`POLL_INTERVAL`], and then after twice as long each
+/// time, up to `slowest`.
+fn poll<D: 'static, F: FnOnce(&mut D) + 'static>(
+    handle: &LoopHandle<'static, D>,
+    pending: &Shared<F>,
+    slowest: Duration,
+) -> Result<(), WaitError> {
+    let mut interval = POLL_INTERVAL;
+    let callback = {
+        let pending = Rc::clone(pending);
+        move |_, _: &mut _, data: &mut D| {
+            if pending.borrow().as_ref().is_some_and(|pending| !pending.subject.is_over()) {
+                interval = interval.saturating_mul(2).min(slowest);
+                return TimeoutAction::ToDuration(interval);
+            }
+            finish(&pending, data);
+            TimeoutAction::Drop
         }
+    };
+    let inserted = handle.insert_source(Timer::from_duration(interval), callback);
+    hand_to(pending, inserted.map_err(|error| WaitError::Timer(error.error))?);
+    Ok(())
+}
+
+fn hand_to<F>(pending: &Shared<F>, token: RegistrationToken) {
+    if let Some(pending) = pending.borrow_mut().as_mut() {
+        pending.token = Some(token);
     }
 }
 
-/// Looks at a fence every [`POLL_INTERVAL`] until it is over, or its wait is cancelled.
-fn poll<D: 'static>(
-    handle: &LoopHandle<'static, D>,
-    pending: Rc<RefCell<Option<(Subject, impl FnOnce(&mut D) + 'static)>>>,
-) -> Result<RegistrationToken, WaitError> {
-    let callback = move |_, _: &mut _, data: &mut D| {
-        if pending.borrow().as_ref().is_some_and(|(subject, _)| !subject.is_over()) {
-            return TimeoutAction::ToDuration(POLL_INTERVAL);
-        }
-        let taken = pending.borrow_mut().take();
-        if let Some((_, done)) = taken {
-            done(data);
-        }
-        TimeoutAction::Drop
-    };
-    handle
-        .insert_source(Timer::from_duration(POLL_INTERVAL), callback)
-        .map_err(|error| WaitError::Timer(error.error))
-}
-
-/// `cancel` says whether the wait was still pending. One that has fired has removed its source, and its
-/// token may by now be another source's.
-fn registration<D: 'static>(
-    handle: &LoopHandle<'static, D>,
-    token: RegistrationToken,
-    cancel: impl FnOnce() -> bool + 'static,
-) -> Registration {
-    let handle = handle.clone();
-    Registration(Some(Box::new(move || {
-        if cancel() {
-            handle.remove(token);
-        }
-    })))
+fn finish<D, F: FnOnce(&mut D)>(pending: &Shared<F>, data: &mut D) {
+    // Done with the cell before the callback runs: it may drop the token, and with it the source.
+    let taken = pending.borrow_mut().take();
+    if let Some(pending) = taken {
+        (pending.done)(data);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::sync::Arc;
-
-    use calloop::EventLoop;
-
-    use super::*;
-
-    /// A pipe polls like a fence: readable once, when it is written to.
-    fn fence() -> (AcquireFence, std::io::PipeWriter) {
-        let (reader, writer) = std::io::pipe().expect("pipe");
-        (AcquireFence::DmaBufPoll(Arc::new(reader.into())), writer)
-    }
-
-    fn turn(event_loop: &mut EventLoop<'static, u32>, count: &mut u32) {
-        event_loop.dispatch(Duration::from_millis(20), count).expect("dispatch");
-    }
-
-    #[test]
-    fn the_callback_runs_once_and_only_when_the_fence_is_done() {
-        let mut event_loop = EventLoop::try_new().expect("event loop");
-        let (fence, mut writer) = fence();
-        let mut count = 0;
-        let _token = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 0);
-        writer.write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 1);
-    }
-
-    #[test]
-    fn two_waits_for_one_fence_both_end() {
-        let mut event_loop = EventLoop::try_new().expect("event loop");
-        let (fence, mut writer) = fence();
-        let mut count = 0;
-        let _first = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
-        let _second = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
-        writer.write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 2);
-    }
-
-    #[test]
-    fn a_dropped_token_cancels_the_wait_and_an_old_one_does_no_harm() {
-        let mut event_loop = EventLoop::try_new().expect("event loop");
-        let (one, mut first_writer) = fence();
-        let (two, mut second_writer) = fence();
-        let mut count = 0;
-        drop(wait(&event_loop.handle(), &one, |count: &mut u32| *count += 1).expect("wait"));
-        first_writer.write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 0);
-        // The first wait has fired; the second takes its slot in the loop.
-        let old = wait(&event_loop.handle(), &one, |count: &mut u32| *count += 1).expect("wait");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 1);
-        let _token = wait(&event_loop.handle(), &two, |count: &mut u32| *count += 10).expect("wait");
-        drop(old);
-        second_writer.write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 11);
-    }
-
-    #[test]
-    fn a_callback_may_drop_its_own_token() {
-        type Slot = Option<WaitToken>;
-        let mut event_loop = EventLoop::<'static, Slot>::try_new().expect("event loop");
-        let (fence, mut writer) = fence();
-        let mut slot = None;
-        slot =
-            Some(wait(&event_loop.handle(), &fence, |slot: &mut Slot| *slot = None).expect("wait")).or(slot);
-        writer.write_all(b"x").expect("write");
-        event_loop.dispatch(Duration::from_millis(20), &mut slot).expect("dispatch");
-        assert!(slot.is_none());
-    }
-
-    #[test]
-    fn a_fence_that_epoll_refuses_is_looked_at_until_it_is_done() {
-        let mut event_loop = EventLoop::try_new().expect("event loop");
-        // epoll takes no regular file (EPERM); poll calls it readable at once.
-        let file = std::fs::File::open("/proc/self/exe").expect("a regular file");
-        let fence = AcquireFence::DmaBufPoll(Arc::new(file.into()));
-        let mut count = 0;
-        let _token = wait(&event_loop.handle(), &fence, |count: &mut u32| *count += 1).expect("wait");
-        assert_eq!(count, 0);
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 1);
-    }
-
-    #[test]
-    fn waiting_for_all_of_none_ends_at_the_next_turn_and_for_all_at_the_last() {
-        let mut event_loop = EventLoop::try_new().expect("event loop");
-        let mut count = 0;
-        let _none = wait_all(&event_loop.handle(), &[], |count: &mut u32| *count += 1).expect("wait");
-        assert_eq!(count, 0);
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 1);
-
-        let pipes = [std::io::pipe().expect("pipe"), std::io::pipe().expect("pipe")];
-        let (readers, mut writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
-        let fences: Vec<_> = readers.into_iter().map(|fd| SyncFile::from_kernel(fd.into())).collect();
-        let _all = wait_all(&event_loop.handle(), &fences, |count: &mut u32| *count += 10).expect("wait");
-        writers[1].write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 1);
-        writers[0].write_all(b"x").expect("write");
-        turn(&mut event_loop, &mut count);
-        assert_eq!(count, 11);
-    }
-}
+mod tests;

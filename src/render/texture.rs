@@ -142,10 +142,11 @@ impl Renderer {
         let into = before(Origin::Copy).map(|copy| &copy.texture);
         let (texture, from) = match &picture.buffer {
             // No fence is handed over with what is known to be the CPU's to read.
-            ClientBuffer::Dmabuf(dmabuf, _) if self.uploaded.contains(&dmabuf.weak()) => {
-                (self.upload(dmabuf, into)?, Origin::Copy)
+            ClientBuffer::Dmabuf(client) if self.uploaded.contains(&client.dmabuf.weak()) => {
+                (self.upload(&client.dmabuf, into)?, Origin::Copy)
             }
-            ClientBuffer::Dmabuf(dmabuf, _) => {
+            ClientBuffer::Dmabuf(client) => {
+                let dmabuf = &client.dmabuf;
                 match self.lent_gles()?.import_dmabuf(dmabuf, None) {
                     Ok(texture) => (texture, Origin::Import),
                     // It was taken by another context, or before anything could be tried.
@@ -185,7 +186,7 @@ impl Renderer {
     /// cannot be drawn into.
     fn is_external(&self, buffer: &ClientBuffer) -> bool {
         match buffer {
-            ClientBuffer::Dmabuf(dmabuf, _) => !self.render_formats.contains(&dmabuf.format()),
+            ClientBuffer::Dmabuf(client) => !self.render_formats.contains(&client.dmabuf.format()),
             ClientBuffer::Shm(_) | ClientBuffer::Pixel(_) => false,
         }
     }

@@ -97,6 +97,8 @@ impl<F, C> Entry<F, C> {
 #[derive(Debug)]
 pub struct Queue<F, C> {
     last: CommitId,
+    /// The newest commit that has been applied.
+    applied: CommitId,
     entries: VecDeque<Entry<F, C>>,
     /// The `fifo_barrier` condition of the surface.
     barrier: bool,
@@ -104,7 +106,7 @@ pub struct Queue<F, C> {
 
 impl<F, C> Default for Queue<F, C> {
     fn default() -> Self {
-        Self { last: CommitId(0), entries: VecDeque::new(), barrier: false }
+        Self { last: CommitId(0), applied: CommitId(0), entries: VecDeque::new(), barrier: false }
     }
 }
 
@@ -115,6 +117,19 @@ impl<F: Fence, C> Queue<F, C> {
     /// The id that the next [`push`](Self::push) gives.
     pub fn next_id(&self) -> CommitId {
         CommitId(self.last.0.saturating_add(1))
+    }
+
+    /// Takes note of a commit that waits for nothing and brings nothing, and returns its id; `None` if one before it has
+    /// not been applied, and it has to be pushed.
+    ///
+    /// It takes no place, but counts as not applied: where its subsurfaces hold it up, what follows is pushed, and so
+    /// bounded.
+    pub fn pass(&mut self) -> Option<CommitId> {
+        if self.applied < self.last {
+            return None;
+        }
+        self.last = self.next_id();
+        Some(self.last)
     }
 
     /// Appends a commit that waits for `waits` only.
@@ -162,16 +177,20 @@ impl<F: Fence, C> Queue<F, C> {
     }
 
     /// The commits so far will be applied before any later one: the parent of a synchronised subsurface has committed.
-    pub fn seal(&mut self) {
+    /// Returns the first of those that are applied with it.
+    pub fn seal(&mut self) -> Option<CommitId> {
         // What is applied at once has one barrier, behind the last commit: none of them waits for it.
         let mut set_barrier = false;
+        let mut first = None;
         for entry in self.entries.iter_mut().rev().take_while(|entry| !entry.sealed) {
             entry.sealed = true;
+            first = Some(entry.id);
             set_barrier |= std::mem::take(&mut entry.constraints.set_barrier);
         }
         if let Some(last) = self.entries.back_mut() {
             last.constraints.set_barrier |= set_barrier;
         }
+        first
     }
 
     /// Asks the fences of the commits at the head and opens those that are ready, in order.
@@ -249,6 +268,7 @@ impl<F: Fence, C> Queue<F, C> {
 
     /// Removes every commit up to `id`, which the caller has applied.
     pub fn apply(&mut self, id: CommitId) -> Applied<C> {
+        self.applied = self.applied.max(id);
         let mut content = None;
         let mut superseded = Vec::new();
         while self.entries.front().is_some_and(|entry| entry.id <= id) {
@@ -323,6 +343,7 @@ impl<F: Fence, C> Queue<F, C> {
 
     /// Drops every commit with what it waits for, and returns the contents, oldest first.
     pub fn clear(&mut self) -> impl Iterator<Item = C> {
+        self.applied = self.last;
         std::mem::take(&mut self.entries).into_iter().filter_map(|entry| entry.content)
     }
 }

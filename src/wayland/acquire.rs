@@ -3,7 +3,7 @@
 //! Owns the crossing from a point to the kernel fence behind it, the event-loop sources that wait, and what is known of each
 //! surface's fences. What is handed over is `surface::policy`'s decision, and the order of commits `surface::queue`'s.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use smithay::{
     reexports::wayland_server::{Client, DisplayHandle, Resource, Weak, protocol::wl_surface::WlSurface},
@@ -55,10 +55,6 @@ impl Fence for Wait {
         }
     }
 }
-
-/// How many eventfds a timeline may have registered and not fired (I8): the kernel keeps each until the timeline goes, also
-/// after the surface that waited for it.
-const MAX_EVENTFDS: u32 = 4096;
 
 /// The client waits for more than it may.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +151,7 @@ pub(super) fn set_up_waits(
     let mut waits = Vec::with_capacity(pending.len());
     for fence in pending {
         let too_many = match &fence {
-            AcquireFence::Point(point) => point.timeline().eventfds() >= MAX_EVENTFDS,
+            AcquireFence::Point(point) => !point.timeline().has_room(),
             AcquireFence::SyncFile(_) | AcquireFence::DmaBufPoll(_) => false,
         };
         let count = ClientState::of(client).and_then(ClientState::count_wait);
@@ -295,7 +291,9 @@ pub(super) fn decide(
         }
         _ => {
             // The commit itself is not in its queue yet: it is looked at again once it is.
-            tree.push((surface.downgrade(), id));
+            if !pending.is_empty() {
+                tree.push((surface.downgrade(), id));
+            }
             remember(surface, tree);
             false
         }
@@ -306,11 +304,14 @@ fn remember(root: &WlSurface, tree: Vec<(Weak<WlSurface>, CommitId)>) {
     with_sync(root, |sync| sync.acquiring.undecided.push(tree));
 }
 
-/// The commits of synchronised subsurfaces that apply with the next commit of `surface`.
+/// The commits of synchronised subsurfaces that apply with the commit of `surface` that happens now.
 fn cached(surface: &WlSurface, tree: &mut Vec<(Weak<WlSurface>, CommitId)>) {
     for child in get_children(surface).into_iter().filter(is_sync_subsurface) {
         with_sync(&child, |sync| {
-            let ids: std::collections::BTreeSet<_> = sync.queue.waiting().map(|(id, _)| id).collect();
+            // Those before are another commit's, which has decided or remembers them.
+            let Some(first) = sync.taken_from else { return };
+            let waiting = sync.queue.waiting().map(|(id, _)| id).filter(|id| *id >= first);
+            let ids: BTreeSet<_> = waiting.collect();
             tree.extend(ids.into_iter().map(|id| (child.downgrade(), id)));
         });
         cached(&child, tree);

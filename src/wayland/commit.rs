@@ -67,6 +67,8 @@ pub struct SurfaceSync {
     /// Its fences, as far as they are not in the queue.
     pub acquiring: Acquiring,
     opened: Arc<AtomicU64>,
+    /// The first of the commits that the last commit of its parent has taken, if that has taken any.
+    pub(super) taken_from: Option<CommitId>,
     /// The surface's number in the trace; 0 until somebody asks.
     number: u32,
     shape: Shape,
@@ -118,7 +120,7 @@ impl SurfaceSync {
 
     /// The surface's parent has committed what the surface has.
     pub fn taken_by_parent(&mut self) {
-        self.queue.seal();
+        self.taken_from = self.queue.seal();
     }
 }
 
@@ -200,17 +202,16 @@ pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &
         return surface.post_error(wl_surface::Error::NoBuffer, "get_release is for a commit with a buffer");
     }
     let Some(client) = surface.client() else { return };
+    // Nothing to wait for and nothing to wait behind: smithay's transaction is all there is to it.
+    if matches!(incoming, Incoming::Nothing)
+        && constraints.is_empty()
+        && !is_sync_subsurface(surface)
+        && let Some(id) = pass(surface)
+    {
+        acquire::decide(state, surface, id, None, &[]);
+        return decide_with_subsurfaces(state, surface);
+    }
     let (mut change, fences) = match incoming {
-        // Nothing to wait for and nothing to wait behind: smithay's transaction is all there is to it.
-        Incoming::Nothing
-            if constraints.is_empty()
-                && !is_sync_subsurface(surface)
-                && with_sync(surface, |sync| sync.queue.is_empty()) =>
-        {
-            let id = with_sync(surface, |sync| sync.queue.next_id());
-            acquire::decide(state, surface, id, None, &[]);
-            return decide_with_subsurfaces(state, surface);
-        }
         Incoming::Nothing => (None, Vec::new()),
         Incoming::Null => (Some(Change::Detach), Vec::new()),
         Incoming::Buffer { wl_buffer, buffer, size, has_alpha } => {
@@ -238,6 +239,15 @@ pub fn before_commit(state: &mut Compositor, display: &DisplayHandle, surface: &
     };
     let Some(waits) = set_up_waits(state, display, &client, surface, &mut change, fences) else { return };
     enqueue(state, display, &client, surface, change, waits, constraints);
+}
+
+/// Has a commit go past the queue, unless it has to wait behind others.
+fn pass(surface: &WlSurface) -> Option<CommitId> {
+    with_states(surface, |states| {
+        let id = sync_of(states, |sync| sync.queue.pass())?;
+        states.cached_state.get::<Tag>().pending().0 = id;
+        Some(id)
+    })
 }
 
 /// Sets up an event-loop source for each fence that has not signalled and is not handed over with its content; `None` if the
@@ -426,13 +436,6 @@ pub fn apply(surface: &WlSurface) -> Effect {
             true => Effect::CallbacksOnly,
             false => Effect::Nothing,
         }
-    })
-}
-
-/// Whether a commit of this surface waits for a point.
-pub fn waits_for_a_point(surface: &WlSurface) -> bool {
-    with_sync(surface, |sync| {
-        sync.queue.waiting().any(|(_, wait)| matches!(wait.fence, AcquireFence::Point(_)))
     })
 }
 

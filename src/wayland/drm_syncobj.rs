@@ -3,7 +3,7 @@
 //! Owns the three protocol objects and the points set since the last commit. The commit-time rules are
 //! [`crate::surface::validate`]; waiting and signalling are `fence/`.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::os::fd::AsFd;
 
 use smithay::reexports::{
     wayland_protocols::wp::linux_drm_syncobj::v1::server::{
@@ -19,6 +19,9 @@ use smithay::reexports::{
 };
 
 #[cfg(feature = "guest")]
+use std::sync::Arc;
+
+#[cfg(feature = "guest")]
 use super::broken::{self, BrokenRule, object as broken_object};
 use super::{ClientState, commit::with_sync, disconnect};
 use crate::{
@@ -28,8 +31,8 @@ use crate::{
     surface::Violation,
 };
 
-/// How many timelines one client may have imported at a time (I8). Mesa uses one per swapchain image and one per
-/// queue; each costs a kernel handle.
+/// How many timelines one client may have imported at a time (I8), with those that only committed points still need. Mesa
+/// uses one per swapchain image and one per queue; each costs a kernel handle.
 pub const MAX_TIMELINES: usize = 1024;
 
 /// Announces the global; only where a device can import timelines and report their points through eventfds.
@@ -41,8 +44,6 @@ pub fn create_global(display: &DisplayHandle) -> GlobalId {
 #[derive(Debug)]
 pub struct Imported {
     timeline: Timeline,
-    /// One of the client's [`MAX_TIMELINES`].
-    _count: Arc<()>,
 }
 
 /// The points set since the last commit.
@@ -125,27 +126,21 @@ impl Dispatch<WpLinuxDrmSyncobjManagerV1, ()> for Compositor {
                 with_sync(&surface, |sync| sync.explicit = Some(explicit));
             }
             manager::Request::ImportTimeline { id, fd } => {
-                let imported =
-                    state.globals.syncobj.as_ref().map(|device| Timeline::import(device, fd.as_fd()));
+                let Some(count) = ClientState::of(client).and_then(ClientState::count_timeline) else {
+                    let reason = format!("{MAX_TIMELINES} timelines are imported; no more are accepted");
+                    return disconnect::exhausted(display, client, &reason);
+                };
                 #[cfg(feature = "guest")]
-                let imported = imported.zip(state.globals.syncobj.as_ref());
+                broken::commit::stumble(Arc::strong_count(&count) == MAX_TIMELINES / 2);
+                let device = state.globals.syncobj.as_ref();
+                let imported = device.map(|device| Timeline::import_counted(device, fd.as_fd(), Some(count)));
+                #[cfg(feature = "guest")]
+                let imported = imported.zip(device);
                 #[cfg(feature = "guest")]
                 let imported = imported.map(|(imported, device)| broken_object::imported(device, imported));
                 match imported {
                     Some(Ok(timeline)) => {
-                        let count = ClientState::of(client)
-                            .map(|client| client.timelines.clone())
-                            .unwrap_or_default();
-                        #[cfg(feature = "guest")]
-                        broken::commit::stumble(Arc::strong_count(&count) == MAX_TIMELINES / 2);
-                        // Ours in `ClientState`, the one just made, and one for each that was imported before.
-                        let exhausted = Arc::strong_count(&count) > MAX_TIMELINES + 1;
-                        init.init(id, Imported { timeline, _count: count });
-                        if exhausted {
-                            let reason =
-                                format!("{MAX_TIMELINES} timelines are imported; no more are accepted");
-                            disconnect::exhausted(display, client, &reason);
-                        }
+                        init.init(id, Imported { timeline });
                     }
                     Some(Err(error)) => object.post_error(manager::Error::InvalidTimeline, error.to_string()),
                     None => {

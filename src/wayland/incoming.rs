@@ -49,7 +49,7 @@ impl Incoming {
         match self {
             Self::Nothing => Attached::Nothing,
             Self::Null => Attached::Null,
-            Self::Buffer { buffer: ClientBuffer::Dmabuf(..), .. } => Attached::Explicit,
+            Self::Buffer { buffer: ClientBuffer::Dmabuf(_), .. } => Attached::Explicit,
             Self::Buffer { buffer: ClientBuffer::Shm(_) | ClientBuffer::Pixel(_), .. } => {
                 Attached::ImplicitOnly
             }
@@ -69,7 +69,8 @@ pub(super) fn target_and_fences(
         (Sync::Explicit { acquire, release }, _) => {
             (SyncKind::Explicit, Target::Point(release), vec![AcquireFence::Point(acquire)])
         }
-        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Dmabuf(_, planes)) => {
+        (Sync::Implicit | Sync::NoBuffer, ClientBuffer::Dmabuf(client)) => {
+            let planes = &client.planes;
             let writers = planes.writers().unwrap_or_else(|error| {
                 tracing::warn!("the writers of a dma-buf are polled: {error}");
                 planes.polled()

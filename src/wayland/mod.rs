@@ -157,8 +157,10 @@ pub const MAX_WAITS: usize = 1024;
 #[derive(Debug, Default)]
 pub struct ClientState {
     compositor: CompositorClientState,
-    /// Shared with every timeline that it has imported: what it may have is bounded (I8).
+    /// Shared with every timeline that it has imported, for as long as a point needs it (I8).
     timelines: Arc<()>,
+    /// Shared with every file descriptor that is held for its dma-bufs (I8).
+    dmabuf_fds: Arc<()>,
     /// Shared with every fence that its commits wait for (I8).
     waits: Arc<()>,
     /// The process at the other end of the socket.
@@ -188,9 +190,14 @@ impl ClientState {
         client.and_then(Self::of).map_or(0, |state| state.pid)
     }
 
-    /// Whether it has imported timelines that it has not destroyed.
+    /// Whether there are timelines of it: imported and not destroyed, or needed by what it has committed.
     pub fn has_timelines(&self) -> bool {
         Arc::strong_count(&self.timelines) > 1
+    }
+
+    /// One more timeline; `None` if that would be one too many.
+    fn count_timeline(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.timelines) <= drm_syncobj::MAX_TIMELINES).then(|| self.timelines.clone())
     }
 
     /// One more fence to wait for; `None` if that would be one too many.
@@ -224,6 +231,10 @@ impl DmabufHandler for Compositor {
 
     fn import_dmabuf(&mut self, dmabuf: &Dmabuf) -> Result<(), ImportError> {
         self.can_import(dmabuf).map_err(|error| ImportError(Box::new(error)))
+    }
+
+    fn held_fds<'a>(&self, client: &'a Client) -> Option<&'a Arc<()>> {
+        ClientState::of(client).map(|client| &client.dmabuf_fds)
     }
 }
 

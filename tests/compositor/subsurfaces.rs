@@ -1,10 +1,14 @@
 //! Trees of surfaces: what is applied with what.
 
+use std::time::Duration;
+
 use fencepost::surface::queue::MAX_QUEUED_COMMITS;
 
+use wayland_protocols::wp::commit_timing::v1::client::wp_commit_timing_manager_v1::WpCommitTimingManagerV1;
 use wayland_protocols::wp::viewporter::client::wp_viewport;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 
+use crate::paced::{now, set_timestamp};
 use crate::setup::{App, Clock, Fate, NO_MEMORY, SIZE, desk, releases};
 
 #[test]
@@ -123,6 +127,36 @@ fn a_child_that_goes_on_without_its_parent_is_stopped_at_the_bound() {
     app.show(&child, &buffer);
     let display = app.client.display();
     app.client.expect_protocol_error(&display, NO_MEMORY);
+}
+
+#[test]
+fn commits_without_a_buffer_behind_a_child_that_waits_are_bounded() {
+    let desk = desk();
+    let mut clock = Clock::new(&desk);
+    for (set_desync, destroy) in [(false, false), (true, false), (false, true)] {
+        let mut app = App::new(&desk);
+        let timers: WpCommitTimingManagerV1 = app.client.bind(1);
+        let window = app.window();
+        let (child, subsurface) = app.subsurface(&window.surface);
+        let timer = timers.get_timer(&child, &app.client.handle(), Default::default());
+        set_timestamp(&timer, now() + Duration::from_secs(3600));
+        app.show(&child, &app.shm_buffer());
+        // Takes the child's, and waits with it.
+        window.surface.commit();
+        match (set_desync, destroy) {
+            (true, _) => subsurface.set_desync(),
+            (_, true) => subsurface.destroy(),
+            _ => {}
+        }
+        for _ in 0..MAX_QUEUED_COMMITS {
+            window.surface.commit();
+        }
+        app.client.expect_no_error();
+        window.surface.commit();
+        let display = app.client.display();
+        app.client.expect_protocol_error(&display, NO_MEMORY);
+        clock.tick();
+    }
 }
 
 #[test]

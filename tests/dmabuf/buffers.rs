@@ -3,9 +3,10 @@
 use std::error::Error as _;
 use std::os::unix::net::UnixStream;
 
-use fencepost::wayland::dmabuf::{ImportError, MAX_PLANES_PER_CLIENT};
+use fencepost::wayland::dmabuf::{ImportError, MAX_FDS_PER_CLIENT};
 use smithay::backend::allocator::{Buffer, Format, Fourcc, Modifier};
 use wayland_client::Proxy;
+use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{Error, Flags};
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
 
@@ -117,16 +118,27 @@ fn params_outlive_the_factory() {
     assert!(answer(&params).is_some());
 }
 
-#[test]
-fn a_client_cannot_hold_more_planes_than_its_share_and_gets_them_back() {
-    // Each plane is an open file, and many limits are 1024 at first.
+/// Each plane is an open file, and many limits are 1024 at first.
+fn raise_the_limit_of_files() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+}
 
+/// A buffer of one plane: of two file descriptors.
+fn create_one_more(setup: &mut Setup) -> Option<WlBuffer> {
+    let params = setup.rgb_params();
+    create_rgb(&params);
+    setup.client.expect_no_error();
+    answer(&params)
+}
+
+#[test]
+fn a_client_cannot_hold_more_file_descriptors_than_its_share_and_gets_them_back() {
+    raise_the_limit_of_files();
     let mut setup = Setup::new();
     let mut unused = Vec::new();
-    for _ in 0..MAX_PLANES_PER_CLIENT - 1 {
+    for _ in 0..MAX_FDS_PER_CLIENT - 2 {
         unused.push(setup.rgb_params());
         setup.client.expect_no_error();
     }
@@ -134,18 +146,14 @@ fn a_client_cannot_hold_more_planes_than_its_share_and_gets_them_back() {
     let buffer = setup.create_immed(&last);
     setup.client.expect_no_error();
 
-    let create_one_more = |setup: &mut Setup| {
-        let params = setup.rgb_params();
-        create_rgb(&params);
-        setup.client.expect_no_error();
-        answer(&params)
-    };
     assert!(create_one_more(&mut setup).is_none(), "the share is used up");
 
     buffer.destroy();
     assert!(create_one_more(&mut setup).is_some(), "a destroyed buffer gives its planes back");
     assert!(create_one_more(&mut setup).is_none());
 
+    unused.swap_remove(0).destroy();
+    assert!(create_one_more(&mut setup).is_none(), "a plane alone makes no buffer");
     unused.swap_remove(0).destroy();
     setup.fixture.server_mut().state.refuses = true;
     assert!(create_one_more(&mut setup).is_none(), "refused by the renderer");
@@ -162,23 +170,37 @@ fn a_client_cannot_hold_more_planes_than_its_share_and_gets_them_back() {
 }
 
 #[test]
+fn a_destroyed_buffer_counts_for_as_long_as_anybody_needs_it() {
+    raise_the_limit_of_files();
+    let mut setup = Setup::new();
+    setup.fixture.server_mut().state.needed = Some(Vec::new());
+    for _ in 0..MAX_FDS_PER_CLIENT / 2 {
+        create_one_more(&mut setup).expect("a buffer").destroy();
+        setup.client.expect_no_error();
+    }
+    assert!(create_one_more(&mut setup).is_none(), "the share is used up");
+    setup.fixture.server_mut().state.needed = None;
+    assert!(create_one_more(&mut setup).is_some());
+}
+
+#[test]
 fn nothing_is_kept_of_a_client_that_is_gone() {
     let mut setup = Setup::new();
-    let held = |setup: &Setup| format!("{:?}", setup.fixture.server().state.dmabuf);
-    let nothing = "planes: PlaneBudget({})";
-    assert!(held(&setup).contains(nothing));
+    let fds = |setup: &Setup| setup.fixture.server().state.held_fds.strong_count();
+    assert_eq!(fds(&setup), 1, "its own");
 
     let (unused, used) = (setup.rgb_params(), setup.rgb_params());
     setup.create_immed(&used);
     setup.default_feedback();
     setup.client.expect_no_error();
-    assert!(!held(&setup).contains(nothing));
+    assert_eq!(fds(&setup), 4);
 
     add(&unused, &memory(4096), 0, 0, 256, LINEAR);
     setup.client.expect_protocol_error(&unused, Error::PlaneSet);
     setup.fixture.server_mut().turn();
-    assert!(held(&setup).contains(nothing), "{}", held(&setup));
-    assert!(held(&setup).contains("objects: []"), "{}", held(&setup));
+    assert_eq!(fds(&setup), 0);
+    let dmabuf = format!("{:?}", setup.fixture.server().state.dmabuf);
+    assert!(dmabuf.contains("objects: []"), "{dmabuf}");
 }
 
 #[test]

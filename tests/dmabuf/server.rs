@@ -6,8 +6,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use fencepost::buffer::ClientDmabuf;
 use fencepost::delegate_linux_dmabuf;
 use fencepost::wayland::dmabuf::{DmabufHandler, DmabufState, Feedback, ImportError, dmabuf_of};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -63,6 +64,10 @@ pub(crate) struct State {
     /// What the renderer was asked about.
     pub(crate) imports: Vec<Dmabuf>,
     pub(crate) buffers_destroyed: usize,
+    /// What destroyed buffers leave to those that still need it, if anybody does.
+    pub(crate) needed: Option<Vec<Arc<ClientDmabuf>>>,
+    /// Of the client that has connected last.
+    pub(crate) held_fds: Weak<()>,
 }
 
 impl DmabufHandler for State {
@@ -81,11 +86,16 @@ impl DmabufHandler for State {
     fn check_fd(&self, fd: BorrowedFd<'_>) -> bool {
         self.takes_any_fd || fencepost::sys::dma_buf::is_dma_buf(fd).unwrap_or(false)
     }
+
+    fn held_fds<'a>(&self, client: &'a ServerClient) -> Option<&'a Arc<()>> {
+        client.get_data::<PerClient>().map(|client| &client.held_fds)
+    }
 }
 
 impl BufferHandler for State {
     fn buffer_destroyed(&mut self, buffer: &WlBuffer) {
-        assert!(dmabuf_of(buffer).is_some(), "the dma-buf can still be asked for");
+        let dmabuf = dmabuf_of(buffer).expect("the dma-buf can still be asked for");
+        self.needed.iter_mut().for_each(|needed| needed.push(dmabuf.clone()));
         self.buffers_destroyed += 1;
     }
 }
@@ -96,7 +106,7 @@ impl CompositorHandler for State {
     }
 
     fn client_compositor_state<'a>(&self, client: &'a ServerClient) -> &'a CompositorClientState {
-        &client.get_data::<PerClient>().unwrap().0
+        &client.get_data::<PerClient>().unwrap().compositor
     }
 
     fn commit(&mut self, _surface: &WlSurface) {}
@@ -110,7 +120,10 @@ delegate_compositor!(State);
 delegate_linux_dmabuf!(State);
 
 #[derive(Default)]
-struct PerClient(CompositorClientState);
+struct PerClient {
+    compositor: CompositorClientState,
+    held_fds: Arc<()>,
+}
 
 impl ClientData for PerClient {}
 
@@ -131,6 +144,8 @@ impl TestServer {
             refuses: false,
             imports: Vec::new(),
             buffers_destroyed: 0,
+            needed: None,
+            held_fds: Weak::new(),
         };
         Self { display, state }
     }
@@ -139,7 +154,9 @@ impl TestServer {
 impl Server for TestServer {
     fn connect(&mut self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        self.display.handle().insert_client(theirs, Arc::new(PerClient::default())).unwrap();
+        let client = PerClient::default();
+        self.state.held_fds = Arc::downgrade(&client.held_fds);
+        self.display.handle().insert_client(theirs, Arc::new(client)).unwrap();
         ours
     }
 

@@ -100,6 +100,31 @@ fn destroyed_timelines_do_not_count() {
     app.app.client.expect_no_error();
 }
 
+#[test]
+fn timelines_that_a_commit_needs_count_although_they_are_destroyed() {
+    let desk = desk();
+    let (mut app, mut clock) = (SyncApp::new(&desk), Clock::new(&desk));
+    let buffer = app.heap_buffer();
+    // Two timelines for each commit, and as many as a queue takes for each window.
+    for _ in 0..MAX_TIMELINES / 2 / MAX_QUEUED_COMMITS {
+        let window = app.sync_window();
+        for _ in 0..MAX_QUEUED_COMMITS {
+            let (never, release) = (app.timeline(), app.timeline());
+            app.show(&window, &buffer, (&never, 1), (&release, 1));
+            never.object.destroy();
+            release.object.destroy();
+            app.app.client.roundtrip();
+        }
+    }
+    app.app.client.expect_no_error();
+    let last = app.timeline();
+    let display = app.app.client.display();
+    let message = app.app.client.expect_protocol_error(&display, NO_MEMORY);
+    assert!(message.contains("1024 timelines"), "{message}");
+    drop(last);
+    clock.tick();
+}
+
 /// The file descriptors of this process, and how many of them are in epoll sets.
 fn fds_and_sources() -> (usize, usize) {
     let held = Held::by(None);

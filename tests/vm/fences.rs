@@ -14,7 +14,7 @@ use fencepost::fence::implicit::Planes;
 use fencepost::fence::release::{self, Outcome, Target};
 use fencepost::fence::roles::AcquireFence;
 use fencepost::fence::sync_file::SyncFile;
-use fencepost::fence::timeline::{Point, SyncobjDevice, Timeline, TimelineError, Until};
+use fencepost::fence::timeline::{MAX_EVENTFDS, Point, SyncobjDevice, Timeline, TimelineError, Until};
 use fencepost::fence::{Fence, Status, wait};
 use fencepost::sys::dma_buf::{self, Access};
 use fencepost::sys::mapping::Mapping;
@@ -70,7 +70,7 @@ pub(crate) fn udmabuf_buffer() -> OwnedFd {
     udmabuf::create(device.as_fd(), PAGE as u64).expect("a udmabuf")
 }
 
-fn is_readable(fd: &OwnedFd) -> bool {
+fn is_readable(fd: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).expect("poll") == 1
 }
@@ -426,6 +426,22 @@ fn waits_for_points_and_sync_files_end_with_their_fences() {
     expect_callbacks(&mut event_loop, &mut count, 1111);
     assert_eq!(timeline.eventfds(), 0);
     drop(tokens);
+}
+
+#[test]
+fn a_cancelled_wait_counts_until_its_point_has_come() {
+    let event_loop = EventLoop::<()>::try_new().expect("event loop");
+    let mut sw = SwSync::new();
+    let timeline = timeline();
+    let wait = |value| {
+        let point = timeline.point(value);
+        wait::wait_materialised(&event_loop.handle(), &point, |()| ()).expect("a wait")
+    };
+    (1..=MAX_EVENTFDS as u64).for_each(|value| drop(wait(value)));
+    assert!(!timeline.has_room());
+    timeline.point(10).import_sync_file(&sw.fence()).expect("import");
+    assert!(timeline.has_room(), "ten have materialised, and nobody waits for their signal");
+    assert_eq!(timeline.eventfds(), MAX_EVENTFDS - 10);
 }
 
 #[test]

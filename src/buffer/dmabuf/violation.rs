@@ -144,8 +144,8 @@ pub enum Unusable {
     /// A pipe, a memfd, a sync_file: anything but a dma-buf.
     #[error("the file descriptor is not a dma-buf")]
     NotADmaBuf,
-    /// The client has as many planes alive as it may have.
-    #[error("the client holds too many planes")]
+    /// The client has as many file descriptors with us as it may have.
+    #[error("the client has too many dma-bufs")]
     OverBudget,
     /// Few file descriptors are left for all clients together.
     #[error("the last file descriptors are kept for frames")]

@@ -442,10 +442,7 @@ impl Device {
         let fits = |plane: &&Plane| {
             plane.kind == PlaneType::Primary && plane.crtcs.contains(&crtc) && is_free(plane.handle)
         };
-        self.planes
-            .iter()
-            .filter(fits)
-            .min_by_key(|plane| (own != Some(plane.handle), plane.crtcs.len()))
+        self.planes.iter().filter(fits).min_by_key(|plane| (own != Some(plane.handle), plane.crtcs.len()))
     }
 }
 

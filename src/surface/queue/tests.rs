@@ -316,3 +316,28 @@ fn a_commit_without_content_has_nothing_to_hand_its_fences_over_with() {
     assert!(!queue.hand_over(CommitId(1), |_| {}) && !queue.hand_over(CommitId(2), |_| {}));
     assert_eq!(poll(&mut queue), None);
 }
+
+#[test]
+fn a_commit_passes_exactly_when_all_before_it_are_applied() {
+    let mut queue = Queue::<Sim, u32>::default();
+    assert_eq!(queue.pass(), Some(CommitId(1)));
+    assert_eq!(queue.pass(), None, "the first one is held up");
+    assert_eq!(queue.push(vec![], None), Ok((CommitId(2), true)));
+    let _applied = queue.apply(CommitId(1));
+    assert_eq!(queue.pass(), None);
+    let _applied = queue.apply(CommitId(2));
+    assert_eq!((queue.pass(), queue.len()), (Some(CommitId(3)), 0));
+}
+
+#[test]
+fn a_parents_commit_takes_what_the_one_before_has_not() {
+    let mut queue = Queue::<Sim, _>::default();
+    let push = |queue: &mut Queue<_, _>| {
+        assert!(queue.push_with(vec![Sim::pending()], Some(1), Constraints::default(), true).is_ok());
+    };
+    (0..2).for_each(|_| push(&mut queue));
+    assert_eq!(queue.seal(), Some(CommitId(1)));
+    assert_eq!(queue.seal(), None);
+    push(&mut queue);
+    assert_eq!(queue.seal(), Some(CommitId(3)));
+}

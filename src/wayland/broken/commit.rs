@@ -128,9 +128,9 @@ pub fn content(
 }
 
 fn is_shown_again(surface: &WlSurface, buffer: &ClientBuffer) -> bool {
-    let ClientBuffer::Dmabuf(dmabuf, _) = buffer else { return false };
-    let last = LAST.with_borrow_mut(|last| last.insert(surface.id(), dmabuf.clone()));
-    last.as_ref() == Some(dmabuf)
+    let ClientBuffer::Dmabuf(client) = buffer else { return false };
+    let last = LAST.with_borrow_mut(|last| last.insert(surface.id(), client.dmabuf.clone()));
+    last.as_ref() == Some(&client.dmabuf)
 }
 
 fn never(state: &Compositor) -> Option<AcquireFence> {

@@ -7,10 +7,10 @@
 mod ext;
 mod wlr;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use smithay::{
-    backend::allocator::{Buffer as _, Format, dmabuf::Dmabuf},
+    backend::allocator::{Buffer as _, Format},
     output::Output,
     reexports::wayland_server::{
         DisplayHandle,
@@ -21,7 +21,7 @@ use smithay::{
 };
 
 use super::dmabuf::dmabuf_of;
-use crate::halves::halves;
+use crate::{buffer::ClientDmabuf, halves::halves};
 
 pub(crate) use ext::Sessions;
 
@@ -40,7 +40,7 @@ pub(crate) enum Target {
     /// Shared memory that the CPU copies into.
     Shm(WlBuffer),
     /// A dma-buf that is drawn into.
-    Dmabuf(Dmabuf),
+    Dmabuf(Arc<ClientDmabuf>),
 }
 
 /// A buffer cannot take the picture.
@@ -52,9 +52,8 @@ impl Target {
     /// Checks a buffer against a picture's size and the formats that can be drawn into.
     fn of(buffer: WlBuffer, size: Size<i32, Buffer>, drawable: &[Format]) -> Result<Self, Unfit> {
         if let Some(client) = dmabuf_of(&buffer) {
-            let dmabuf = client.dmabuf.clone();
-            let fits = dmabuf.size() == size && drawable.contains(&dmabuf.format());
-            return fits.then_some(Self::Dmabuf(dmabuf)).ok_or(Unfit);
+            let fits = client.dmabuf.size() == size && drawable.contains(&client.dmabuf.format());
+            return fits.then(|| Self::Dmabuf(Arc::clone(client))).ok_or(Unfit);
         }
         let fits = shm::with_buffer_contents(&buffer, |_, _, data| {
             (data.width, data.height) == (size.w, size.h)

@@ -181,7 +181,7 @@ fn send_surface(
         let live = picture.live.iter().filter(|fence| !fence.status().is_done());
         let waits = live.map(|fence| Waiting::fence(Cause::HandedOver, fence)).collect();
         let kind = match picture.buffer {
-            ClientBuffer::Dmabuf(..) => Buffer::Dmabuf,
+            ClientBuffer::Dmabuf(_) => Buffer::Dmabuf,
             ClientBuffer::Shm(_) => Buffer::Shm,
             ClientBuffer::Pixel(_) => Buffer::Pixel,
         };

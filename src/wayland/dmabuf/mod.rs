@@ -1,4 +1,4 @@
-//! Owns the linux-dmabuf-v1 global, version 6: its factory object, and who of its clients holds how much. Must not know
+//! Owns the linux-dmabuf-v1 global, version 6: its factory object, and how much a client may hold. Must not know
 //! how a buffer is imported or shown: the [`DmabufHandler`] says whether the renderer takes it.
 //!
 //! The rules of a buffer are in [`crate::buffer::dmabuf`]; here is what happens when one is broken. A violation
@@ -11,9 +11,10 @@
 mod feedback;
 mod params;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::error::Error;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::fs::Dev;
 use smithay::backend::allocator::dmabuf::Dmabuf;
@@ -23,7 +24,6 @@ use smithay::wayland::buffer::BufferHandler;
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::ZwpLinuxBufferParamsV1;
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_feedback_v1::ZwpLinuxDmabufFeedbackV1;
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_v1::{self, ZwpLinuxDmabufV1};
-use wayland_server::backend::ClientId;
 use wayland_server::protocol::wl_buffer::WlBuffer;
 use wayland_server::protocol::wl_surface::WlSurface;
 use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
@@ -33,7 +33,8 @@ pub use self::params::ParamsData;
 
 use self::feedback::Feedbacks;
 use crate::buffer::ClientDmabuf;
-use crate::buffer::dmabuf::Advertised;
+use crate::buffer::dmabuf::{Advertised, Unusable};
+use crate::fence::scarce::{self, Use};
 use crate::halves::halves;
 #[cfg(feature = "guest")]
 use crate::wayland::broken;
@@ -41,9 +42,10 @@ use crate::wayland::broken;
 /// The version offered. Version 6 adds `set_sampling_device` (D9) and takes `main_device` away.
 const VERSION: u32 = 6;
 
-/// Planes that a client may have alive in params objects and wl_buffers together: each is an open file of ours. A plane
-/// beyond that is closed at once, and the import of its buffer fails.
-pub const MAX_PLANES_PER_CLIENT: usize = 1024;
+/// File descriptors that we hold for the dma-bufs of a client (I8): one for each plane, and one more for each dma-buf of a
+/// wl_buffer. Each counts until it is closed, which a queued commit may put off to long after its wl_buffer. One beyond that
+/// is closed at once, and the import of its buffer fails.
+pub const MAX_FDS_PER_CLIENT: usize = 2048;
 
 /// What the global needs of the compositor.
 pub trait DmabufHandler: BufferHandler + 'static {
@@ -52,6 +54,9 @@ pub trait DmabufHandler: BufferHandler + 'static {
 
     /// The renderer's word on a buffer that broke no rule. It is asked once, when the wl_buffer is made.
     fn import_dmabuf(&mut self, dmabuf: &Dmabuf) -> Result<(), ImportError>;
+
+    /// What is shared with every file descriptor that we hold for `client`, to count them; `None` for one that is not ours.
+    fn held_fds<'a>(&self, client: &'a Client) -> Option<&'a Arc<()>>;
 
     /// Whether a file descriptor is a dma-buf: the kernel's word. No answer is a no.
     fn check_fd(&self, fd: BorrowedFd<'_>) -> bool {
@@ -64,8 +69,18 @@ pub trait DmabufHandler: BufferHandler + 'static {
 #[error("Could not import the dma-buf")]
 pub struct ImportError(#[source] pub Box<dyn Error + Send + Sync>);
 
+/// Counts a file descriptor that is to be held for a client; not one of the last, nor one too many.
+fn count<D: DmabufHandler>(state: &D, client: &Client, fd: impl AsFd) -> Result<Arc<()>, Unusable> {
+    if scarce::is_kept(fd, Use::Buffer) {
+        return Err(Unusable::TooManyFiles);
+    }
+    // One is the client's own.
+    let held = state.held_fds(client).filter(|held| Arc::strong_count(held) <= MAX_FDS_PER_CLIENT);
+    held.cloned().ok_or(Unusable::OverBudget)
+}
+
 /// The dma-buf of a wl_buffer that was made here; `None` for any other (shm, single pixel).
-pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&ClientDmabuf> {
+pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&Arc<ClientDmabuf>> {
     buffer.data()
 }
 
@@ -74,7 +89,6 @@ pub fn dmabuf_of(buffer: &WlBuffer) -> Option<&ClientDmabuf> {
 pub struct DmabufState {
     advertised: Advertised,
     feedbacks: Feedbacks,
-    planes: PlaneBudget,
 }
 
 impl DmabufState {
@@ -90,7 +104,7 @@ impl DmabufState {
     /// The state of a global that is not offered: no client can reach it.
     pub fn unannounced(default: Feedback) -> Self {
         let advertised = default.formats().collect();
-        Self { advertised, feedbacks: Feedbacks::new(default), planes: PlaneBudget::default() }
+        Self { advertised, feedbacks: Feedbacks::new(default) }
     }
 
     /// Replaces what is advertised, for all objects but those of surfaces with a feedback of their own.
@@ -119,29 +133,6 @@ impl DmabufState {
     pub fn set_surface_feedback(&mut self, surface: &WlSurface, feedback: Option<Feedback>) {
         self.advertised.extend(feedback.iter().flat_map(Feedback::formats));
         self.feedbacks.set_for_surface(surface, feedback);
-    }
-}
-
-/// Planes alive, by client. A client without any has no entry.
-#[derive(Debug, Default)]
-struct PlaneBudget(HashMap<ClientId, usize>);
-
-impl PlaneBudget {
-    /// Counts one more plane, unless that would be too many.
-    fn take(&mut self, client: &ClientId) -> bool {
-        let held = self.0.entry(client.clone()).or_default();
-        let granted = *held < MAX_PLANES_PER_CLIENT;
-        *held += usize::from(granted);
-        granted
-    }
-
-    fn give_back(&mut self, client: &ClientId, count: usize) {
-        if let Some(held) = self.0.get_mut(client) {
-            *held = held.saturating_sub(count);
-            if *held == 0 {
-                self.0.remove(client);
-            }
-        }
     }
 }
 
@@ -256,7 +247,7 @@ macro_rules! delegate_linux_dmabuf {
     delegate_dispatch!($state: [ZwpLinuxBufferParamsV1: ParamsData] => DmabufState);
     delegate_dispatch!($state: [ZwpLinuxDmabufFeedbackV1: FeedbackData] => DmabufState);
             delegate_dispatch!(
-                $state: [WlBuffer: $crate::buffer::ClientDmabuf] => DmabufState
+                $state: [WlBuffer: ::std::sync::Arc<$crate::buffer::ClientDmabuf>] => DmabufState
             );
         };
     };

@@ -2,7 +2,7 @@
 //! [`Params`], and what came of them into an answer.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Dev, SeekFrom, seek};
 use smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
@@ -15,25 +15,31 @@ use wayland_server::backend::{ClientId, InvalidId};
 use wayland_server::protocol::wl_buffer::{self, WlBuffer};
 use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, New, Resource, WEnum};
 
-use super::{DmabufHandler, DmabufState};
+use super::{DmabufHandler, DmabufState, count};
 use crate::buffer::ClientDmabuf;
-use crate::buffer::dmabuf::{self, Checked, Params, Plane, Planes, Refusal, Unusable, Violation};
+use crate::buffer::dmabuf::{self, Checked, Params, Plane, Refusal, Unusable, Violation};
 use crate::fence::implicit;
-use crate::fence::scarce::{self, Use};
 use crate::halves::whole;
 #[cfg(feature = "guest")]
 use crate::wayland::broken::{self, BrokenRule};
+
+/// The memory of a plane, counted among what its client may have.
+#[derive(Debug)]
+struct Memory {
+    fd: OwnedFd,
+    count: Arc<()>,
+}
 
 /// User data of the params objects.
 // Requests come one at a time, but user data must be Sync.
 #[derive(Debug, Default)]
 pub struct ParamsData {
-    params: Mutex<Params<OwnedFd>>,
+    params: Mutex<Params<Memory>>,
     sampling_device: Mutex<Option<Dev>>,
 }
 
 impl ParamsData {
-    fn lock(&self) -> MutexGuard<'_, Params<OwnedFd>> {
+    fn lock(&self) -> MutexGuard<'_, Params<Memory>> {
         self.params.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,7 +68,7 @@ impl From<Refusal> for Failure {
 
 impl<D> Dispatch<ZwpLinuxBufferParamsV1, ParamsData, D> for DmabufState
 where
-    D: DmabufHandler + Dispatch<ZwpLinuxBufferParamsV1, ParamsData> + Dispatch<WlBuffer, ClientDmabuf>,
+    D: DmabufHandler + Dispatch<ZwpLinuxBufferParamsV1, ParamsData> + Dispatch<WlBuffer, Arc<ClientDmabuf>>,
 {
     fn request(
         state: &mut D,
@@ -79,23 +85,21 @@ where
         match request {
             Request::Add { fd, plane_idx, offset, stride, modifier_hi, modifier_lo } => {
                 let modifier = Modifier::from(whole(modifier_hi, modifier_lo));
-                let plane = take_in(state, &client.id(), fd, offset, stride, modifier);
-                let counted = usize::from(plane.memory.is_ok());
+                let plane = take_in(state, client, fd, offset, stride, modifier);
                 if let Err(violation) = data.lock().add(version, plane_idx, plane) {
-                    state.dmabuf_state().planes.give_back(&client.id(), counted);
                     violated(params, &violation);
                 }
             }
             Request::Create { width, height, format, flags } => {
                 let flags = bits(flags);
                 let request = dmabuf::Request { version, width, height, fourcc: format, flags };
-                let made = make(state, &client.id(), data, &request);
-                answer_create(state, client, params, display, made);
+                let made = make(state, client, data, &request);
+                answer_create::<D>(client, params, display, made);
             }
             Request::CreateImmed { buffer_id, width, height, format, flags } => {
                 let flags = bits(flags);
                 let request = dmabuf::Request { version, width, height, fourcc: format, flags };
-                let made = make(state, &client.id(), data, &request);
+                let made = make(state, client, data, &request);
                 answer_create_immed(params, data_init, buffer_id, made);
             }
             Request::SetSamplingDevice { device } => match <[u8; size_of::<Dev>()]>::try_from(device) {
@@ -110,40 +114,32 @@ where
             Request::Destroy if broken::is(BrokenRule::Cancel) && data.lock().take().is_ok() => {
                 disconnect(params, &Violation::Incomplete { given: Vec::new(), wanted: 1 });
             }
-            // Destroy is done with in `destroyed`.
             _ => {}
         }
     }
 
-    fn destroyed(state: &mut D, client: ClientId, _params: &ZwpLinuxBufferParamsV1, data: &ParamsData) {
-        if let Ok(planes) = data.lock().take() {
-            state.dmabuf_state().planes.give_back(&client, held(&planes));
-        }
+    fn destroyed(_state: &mut D, _client: ClientId, _params: &ZwpLinuxBufferParamsV1, data: &ParamsData) {
+        // Whoever still has the object has the data, and the planes are not to wait for that.
+        drop(data.lock().take());
     }
 }
 
 /// Looks at a new plane's file descriptor, and closes it if it is of no use.
 fn take_in<D: DmabufHandler>(
-    state: &mut D,
-    client: &ClientId,
+    state: &D,
+    client: &Client,
     fd: OwnedFd,
     offset_bytes: u32,
     stride_bytes: u32,
     modifier: Modifier,
-) -> Plane<OwnedFd> {
+) -> Plane<Memory> {
     let memory = match state.check_fd(fd.as_fd()) {
         false => Err(Unusable::NotADmaBuf),
-        true if scarce::is_kept(&fd, Use::Buffer) => Err(Unusable::TooManyFiles),
-        true if !state.dmabuf_state().planes.take(client) => Err(Unusable::OverBudget),
-        true => Ok(fd),
+        true => count(state, client, &fd).map(|count| Memory { fd, count }),
     };
     // A dma-buf's size is where its end is: Documentation/driver-api/dma-buf.rst.
-    let size_bytes = memory.as_ref().ok().and_then(|fd| seek(fd, SeekFrom::End(0)).ok());
+    let size_bytes = memory.as_ref().ok().and_then(|memory| seek(&memory.fd, SeekFrom::End(0)).ok());
     Plane { memory, size_bytes, offset_bytes, stride_bytes, modifier }
-}
-
-fn held(planes: &Planes<OwnedFd>) -> usize {
-    planes.iter().flatten().filter(|plane| plane.memory.is_ok()).count()
 }
 
 fn bits(flags: WEnum<Flags>) -> u32 {
@@ -156,68 +152,69 @@ fn bits(flags: WEnum<Flags>) -> u32 {
 /// Makes the dma-buf of a create or create_immed request: uses the params up, checks, asks the renderer.
 fn make<D: DmabufHandler>(
     state: &mut D,
-    client: &ClientId,
+    client: &Client,
     data: &ParamsData,
     request: &dmabuf::Request,
-) -> Result<ClientDmabuf, Failure> {
+) -> Result<Arc<ClientDmabuf>, Failure> {
     let planes = data.lock().take().map_err(Failure::Violation)?;
-    let count = held(&planes);
-    let made = dmabuf::check(planes, request, &state.dmabuf_state().advertised)
-        .map_err(Failure::from)
-        .and_then(|checked| build(checked, request))
-        .and_then(|made| match *data.sampling_device() {
-            Some(device) if !state.dmabuf_state().samples_on(device) => {
-                Err(Failure::Import("nothing is sampled on the device that was asked for".to_owned()))
-            }
-            _ => Ok(made),
-        })
-        .and_then(|made| match state.import_dmabuf(&made.dmabuf) {
-            Ok(()) => Ok(made),
-            Err(error) => Err(Failure::Import(format!("{error}: {}", error.0))),
-        });
-    if made.is_err() {
-        state.dmabuf_state().planes.give_back(client, count);
+    let checked = dmabuf::check(planes, request, &state.dmabuf_state().advertised)?;
+    let made = build(state, client, checked, request)?;
+    match *data.sampling_device() {
+        Some(device) if !state.dmabuf_state().samples_on(device) => {
+            return Err(Failure::Import("nothing is sampled on the device that was asked for".to_owned()));
+        }
+        _ => {}
     }
-    made
+    match state.import_dmabuf(&made.dmabuf) {
+        Ok(()) => Ok(Arc::new(made)),
+        Err(error) => Err(Failure::Import(format!("{error}: {}", error.0))),
+    }
 }
 
-fn build(checked: Checked<OwnedFd>, request: &dmabuf::Request) -> Result<ClientDmabuf, Failure> {
+fn build<D: DmabufHandler>(
+    state: &D,
+    client: &Client,
+    checked: Checked<Memory>,
+    request: &dmabuf::Request,
+) -> Result<ClientDmabuf, Failure> {
     let flags = if checked.y_inverted { DmabufFlags::Y_INVERT } else { DmabufFlags::empty() };
     let Format { code, modifier } = checked.format;
     let mut builder = Dmabuf::builder((request.width, request.height), code, modifier, flags);
-    let complete = (0..)
-        .zip(checked.planes)
-        .all(|(index, plane)| builder.add_plane(plane.memory, index, plane.offset_bytes, plane.stride_bytes));
+    let mut counts = Vec::with_capacity(2 * checked.planes.len());
+    let complete = (0..).zip(checked.planes).all(|(index, plane)| {
+        let Memory { fd, count } = plane.memory;
+        counts.push(count);
+        builder.add_plane(fd, index, plane.offset_bytes, plane.stride_bytes)
+    });
     let built = builder.build().filter(|_| complete);
     let dmabuf = built.ok_or_else(|| Failure::Import("the planes do not make a buffer".to_owned()))?;
     let planes =
         implicit::Planes::new(dmabuf.handles()).map_err(|error| Failure::Import(error.to_string()))?;
-    Ok(ClientDmabuf { dmabuf, planes })
+    for fd in planes.fds() {
+        counts.push(count(state, client, fd).map_err(|unusable| Failure::Import(unusable.to_string()))?);
+    }
+    Ok(ClientDmabuf { dmabuf, planes, counts })
 }
 
 /// Exactly one event, or the error.
 fn answer_create<D>(
-    state: &mut D,
     client: &Client,
     params: &ZwpLinuxBufferParamsV1,
     display: &DisplayHandle,
-    made: Result<ClientDmabuf, Failure>,
+    made: Result<Arc<ClientDmabuf>, Failure>,
 ) where
-    D: DmabufHandler + Dispatch<WlBuffer, ClientDmabuf>,
+    D: DmabufHandler + Dispatch<WlBuffer, Arc<ClientDmabuf>>,
 {
     match made {
-        Ok(made) => {
-            let count = made.dmabuf.num_planes();
-            match client.create_resource::<WlBuffer, ClientDmabuf, D>(display, 1, made) {
-                Ok(buffer) => {
-                    params.created(&buffer);
-                    #[cfg(feature = "guest")]
-                    broken::object::answered(params);
-                }
-                // The client is gone, and nobody is left to answer.
-                Err(InvalidId) => state.dmabuf_state().planes.give_back(&client.id(), count),
+        Ok(made) => match client.create_resource::<WlBuffer, Arc<ClientDmabuf>, D>(display, 1, made) {
+            Ok(buffer) => {
+                params.created(&buffer);
+                #[cfg(feature = "guest")]
+                broken::object::answered(params);
             }
-        }
+            // The client is gone, and nobody is left to answer.
+            Err(InvalidId) => {}
+        },
         Err(Failure::Violation(violation)) => violated(params, &violation),
         Err(Failure::Import(reason)) => {
             debug!("{} failed: {reason}", params.id());
@@ -232,9 +229,9 @@ fn answer_create_immed<D>(
     params: &ZwpLinuxBufferParamsV1,
     data_init: &mut DataInit<'_, D>,
     buffer: New<WlBuffer>,
-    made: Result<ClientDmabuf, Failure>,
+    made: Result<Arc<ClientDmabuf>, Failure>,
 ) where
-    D: Dispatch<WlBuffer, ClientDmabuf> + 'static,
+    D: Dispatch<WlBuffer, Arc<ClientDmabuf>> + 'static,
 {
     match made {
         Ok(made) => {
@@ -275,24 +272,23 @@ fn disconnect(params: &ZwpLinuxBufferParamsV1, violation: &Violation) {
     params.post_error(code, violation.to_string());
 }
 
-impl<D> Dispatch<WlBuffer, ClientDmabuf, D> for DmabufState
+impl<D> Dispatch<WlBuffer, Arc<ClientDmabuf>, D> for DmabufState
 where
-    D: DmabufHandler + Dispatch<WlBuffer, ClientDmabuf>,
+    D: DmabufHandler + Dispatch<WlBuffer, Arc<ClientDmabuf>>,
 {
     fn request(
         _state: &mut D,
         _client: &Client,
         _buffer: &WlBuffer,
         _request: wl_buffer::Request,
-        _dmabuf: &ClientDmabuf,
+        _dmabuf: &Arc<ClientDmabuf>,
         _display: &DisplayHandle,
         _data_init: &mut DataInit<'_, D>,
     ) {
         // The one request is destroy.
     }
 
-    fn destroyed(state: &mut D, client: ClientId, buffer: &WlBuffer, made: &ClientDmabuf) {
-        state.dmabuf_state().planes.give_back(&client, made.dmabuf.num_planes());
+    fn destroyed(state: &mut D, _client: ClientId, buffer: &WlBuffer, _dmabuf: &Arc<ClientDmabuf>) {
         state.buffer_destroyed(buffer);
     }
 }
