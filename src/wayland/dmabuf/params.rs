@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::{
     self, Flags, ZwpLinuxBufferParamsV1,
 };
-use wayland_server::backend::{ClientId, InvalidId};
+use wayland_server::backend::ClientId;
 use wayland_server::protocol::wl_buffer::{self, WlBuffer};
 use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, New, Resource, WEnum};
 
@@ -206,15 +206,14 @@ fn answer_create<D>(
     D: DmabufHandler + Dispatch<WlBuffer, Arc<ClientDmabuf>>,
 {
     match made {
-        Ok(made) => match client.create_resource::<WlBuffer, Arc<ClientDmabuf>, D>(display, 1, made) {
-            Ok(buffer) => {
+        Ok(made) => {
+            // A client that is gone gets no answer.
+            if let Ok(buffer) = client.create_resource::<WlBuffer, Arc<ClientDmabuf>, D>(display, 1, made) {
                 params.created(&buffer);
                 #[cfg(feature = "guest")]
                 broken::object::answered(params);
             }
-            // The client is gone, and nobody is left to answer.
-            Err(InvalidId) => {}
-        },
+        }
         Err(Failure::Violation(violation)) => violated(params, &violation),
         Err(Failure::Import(reason)) => {
             debug!("{} failed: {reason}", params.id());
