@@ -45,32 +45,49 @@ impl Compositor {
     }
 
     pub(super) fn disarm(&mut self, id: OutputId) {
-        if let Some(token) = self.screens.get_mut(id).and_then(|screen| screen.timer.take()) {
+        let Some(screen) = self.screens.get_mut(id) else { return };
+        screen.is_due = false;
+        if let Some(token) = screen.timer.take() {
             self.handle.remove(token);
         }
     }
 
+    /// What is due already is done at the end of this turn of the loop, with all that the turn brings; the timer is there for
+    /// whatever is armed later than that.
     fn arm(&mut self, id: OutputId, at: Duration) {
         self.disarm(id);
-        let timer = Timer::from_duration(at.saturating_sub(trace::now()));
-        let inserted = self.handle.insert_source(timer, move |_, (), state: &mut Self| {
-            if let Some(screen) = state.screens.get_mut(id) {
-                screen.timer = None;
-            }
-            // What the next refresh may show is to be part of it.
-            state.repace();
-            let action = state.screens.get_mut(id).and_then(|screen| screen.machine.timer(trace::now()));
-            state.act(id, action);
-            state.repace();
-            TimeoutAction::Drop
-        });
+        let left = at.saturating_sub(trace::now());
+        let inserted =
+            self.handle.insert_source(Timer::from_duration(left), move |_, (), state: &mut Self| {
+                if let Some(screen) = state.screens.get_mut(id) {
+                    (screen.timer, screen.is_due) = (None, false);
+                }
+                state.timer_due(id);
+                TimeoutAction::Drop
+            });
         match inserted {
             Ok(token) => {
                 if let Some(screen) = self.screens.get_mut(id) {
-                    screen.timer = Some(token);
+                    (screen.timer, screen.is_due) = (Some(token), left.is_zero());
                 }
             }
             Err(error) => tracing::error!("an output has no timer and stands still: {error}"),
+        }
+    }
+
+    fn timer_due(&mut self, id: OutputId) {
+        // What the next refresh may show is to be part of it.
+        self.repace();
+        let action = self.screens.get_mut(id).and_then(|screen| screen.machine.timer(trace::now()));
+        self.act(id, action);
+        self.repace();
+    }
+
+    /// The end of a turn: outputs that became due in it need not wait for the next one.
+    pub(super) fn latch_due(&mut self) {
+        for id in self.screens.due() {
+            self.disarm(id);
+            self.timer_due(id);
         }
     }
 

@@ -208,6 +208,7 @@ impl Compositor {
         if self.globals.syncobj.as_ref().is_some_and(SyncobjDevice::is_gone) {
             self.syncobj_device_gone();
         }
+        self.latch_due();
         let record = &mut self.record;
         let lost = self.releases.settle(
             &self.handle,

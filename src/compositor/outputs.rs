@@ -52,6 +52,11 @@ impl Screens {
         self.screens.keys().copied().collect()
     }
 
+    /// Those whose timer is due already.
+    pub(super) fn due(&self) -> Vec<OutputId> {
+        self.iter().filter(|(_, screen)| screen.is_due).map(|(id, _)| id).collect()
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (OutputId, &Screen)> {
         self.screens.iter().map(|(id, screen)| (*id, screen))

@@ -60,6 +60,8 @@ pub struct Screen {
     pub scanned_out: Vec<WlSurface>,
     /// The frame machine's timer.
     pub timer: Option<RegistrationToken>,
+    /// It was due when it was armed.
+    pub(super) is_due: bool,
     /// Whether a watchdog is set on the commit in flight, or was on an earlier one and has yet to look.
     pub watched: bool,
     /// It is a window that the parent has asked for no frame for some time.
@@ -116,6 +118,7 @@ impl Screen {
             advised: Advised::default(),
             scanned_out: Vec::new(),
             timer: None,
+            is_due: false,
             watched: false,
             unseen: false,
             awaited: Awaited::default(),
