@@ -24,8 +24,8 @@ usage() {
 ./run.sh test sim [SEED]    the model of the synchronisation core alone (it is one of the unit tests); with the SEED of a
                             random run that failed, that run again
 ./run.sh check              formatting and lints
-./run.sh bench [CASE…]      the benchmarks, or some of them: allocations, scale; in the guest sync-calls and policies; and in
-                            the newer guest, beside other compositors, latency, isolation, idle, throughput,
+./run.sh bench [CASE…]      the benchmarks, or some of them: allocations, scale; in the guest sync-calls, policies and nested;
+                            and in the newer guest, beside other compositors, latency, isolation, idle, throughput,
                             system-calls, commits, surfaces, memory, start
     --peers NAME,…          beside these: weston, sway, labwc, hyprland (the default), mutter, kwin
     --runs N                rounds, in each of which every compositor has its turn (default: 3)
@@ -256,7 +256,7 @@ check() {
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
     cargo clippy --all-targets --features guest --locked -- -D warnings
-    shellcheck run.sh .ci/run tests/bench/{policies,sync-calls}-guest tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,nested-peers,peers,probe-peers,rig-build,rig-customize}
+    shellcheck run.sh .ci/run tests/bench/{nested,policies,sync-calls}-guest tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,nested-peers,peers,probe-peers,rig-build,rig-customize}
 }
 
 # The system calls of synchronisation per commit, in the guest.
@@ -281,6 +281,17 @@ bench_policies() {
     "$repo/tests/bench/policies-table" "$folder"
 }
 
+# A client on the screen, in a window, and filling a window, in the guest.
+bench_nested() {
+    vm_command
+    cargo build --release --locked --bin fencepost
+    local folder
+    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
+        "$repo/tests/bench/nested-guest" "$(target_folder)/release/fencepost" 400
+    "$repo/tests/bench/nested-table" "$folder"
+}
+
 # fencepost and other compositors, one after the other in one boot, with the same clients: cases, peers, rounds, seconds.
 bench_peers() {
     vm_command peers
@@ -298,7 +309,7 @@ bench_peers() {
 }
 
 here_cases=(allocations scale)
-guest_cases=(sync-calls policies)
+guest_cases=(sync-calls policies nested)
 peers_cases=(latency isolation idle throughput system-calls commits surfaces memory start)
 
 bench() {

@@ -5,6 +5,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::chain::Chain;
+use crate::harness::Session;
+use crate::sync_app::SyncApp;
 
 /// What is still under way when a window has just been shown is over by then, and so is the watch for its flip, which ends five
 /// seconds after it without a look.
@@ -25,23 +27,44 @@ fn wake_ups(pid: u32) -> u64 {
     tasks.map(of_task).sum()
 }
 
-#[test]
-fn a_compositor_with_a_still_window_and_a_still_pointer_sleeps() {
-    let chain = Chain::start(&[]);
+/// None of these processes is woken while there is nothing to do.
+fn expect_sleep(pids: &[u32]) {
+    sleep(SETTLED);
+    let woken = |pids: &[u32]| pids.iter().map(|pid| wake_ups(*pid)).sum::<u64>();
+    let sleeps = || {
+        let before = woken(pids);
+        sleep(IDLE);
+        woken(pids) == before
+    };
+    assert!((0..TIMES).any(|_| sleeps()), "woken while there was nothing to do");
+}
+
+/// Shows a window that stands still from now on.
+fn show_a_still_window(chain: &Chain) -> SyncApp {
     let mut app = chain.app();
     let window = app.app.window();
     let buffer = app.app.shm_buffer();
     let shown = app.app.show(&window.surface, &buffer);
     app.app.until_shown(&shown);
-    sleep(SETTLED);
-    let pid = chain.session.pid();
-    let woken = || {
-        let before = wake_ups(pid);
-        sleep(IDLE);
-        wake_ups(pid) - before
-    };
-    assert!((0..TIMES).any(|_| woken() == 0), "the compositor was woken while there was nothing to do");
+    app
+}
+
+#[test]
+fn a_compositor_with_a_still_window_and_a_still_pointer_sleeps() {
+    let chain = Chain::start(&[]);
+    let _app = show_a_still_window(&chain);
+    expect_sleep(&[chain.session.pid()]);
     // A thread that was never woken has committed nothing; the record has only what came before and after.
     let commits = chain.end().of_output("commits");
     assert!((1..=20).contains(&commits), "{commits} commits for one window that stood still");
+}
+
+#[test]
+fn a_window_of_another_compositor_sleeps_and_so_does_its_parent() {
+    let outer = Session::start(&["--mode=640x480"]);
+    let inner = Chain::of(outer.nested(&["--mode=480x360"]));
+    let _app = show_a_still_window(&inner);
+    expect_sleep(&[inner.session.pid(), outer.pid()]);
+    inner.end();
+    outer.end();
 }
