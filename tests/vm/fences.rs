@@ -331,7 +331,7 @@ fn a_reader_delays_writers_and_not_readers() {
     let buffer = heap_buffer();
     let planes = Planes::new([buffer.as_fd()]).expect("planes");
     planes.add_reader(&sw.fence()).expect("import");
-    assert_eq!(planes.writers().expect("writers")[0].status(), Status::Signalled);
+    assert!(planes.writers().expect("writers").is_empty(), "nobody writes");
     let all = dma_buf::export_sync_file(buffer.as_fd(), Access::ReadWrite).expect("export");
     let all = SyncFile::from_kernel(all);
     assert_eq!(all.status(), Status::Pending);
