@@ -105,14 +105,14 @@ impl Brush {
                 gl.ActiveTexture(ffi::TEXTURE0);
             }
             let mut used = None;
-            let drawn = triangles.iter().try_for_each(|some| {
-                let program = if some.external { self.external.as_ref() } else { Some(&self.plain) };
+            let drawn = triangles.iter().try_for_each(|these| {
+                let program = if these.external { self.external.as_ref() } else { Some(&self.plain) };
                 let program =
                     program.ok_or(GlesError::GLExtensionNotSupported(&["GL_OES_EGL_image_external"]))?;
                 if used.replace(program.id) != Some(program.id) {
                     program.begin(gl, &projection);
                 }
-                program.draw(gl, some, corners.len());
+                program.draw(gl, these, corners.len());
                 Ok(())
             });
             // SAFETY: as above.
