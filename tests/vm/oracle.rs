@@ -98,7 +98,12 @@ fn new_trace() -> String {
 
 /// Runs an explicit and an implicit client with random late fences until `enough` says so of the pictures so far.
 fn watch(arguments: &[&str], enough: impl FnMut(usize, Option<Flaw>) -> bool) -> Vec<harness::Report> {
-    watch_sizes(["160x120"; 2], arguments, |_, _| {}, enough).0
+    watch_sizes(["160x120"; 2], arguments, None, |_, _| {}, enough).0
+}
+
+/// As [`watch`], with clients of a compositor that is a window of the one whose pictures they are, and has these arguments.
+fn watch_window(window: &[&str], enough: impl FnMut(usize, Option<Flaw>) -> bool) -> Vec<harness::Report> {
+    watch_sizes(["160x120"; 2], &[], Some(window), |_, _| {}, enough).0
 }
 
 /// Set also when a picture has ended the test: a scope waits for all that it has started.
@@ -110,10 +115,12 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// As [`watch`], with clients of these sizes. `meanwhile` runs beside them until it is told to stop.
+/// As [`watch`], with clients of these sizes, in a window if there is to be one. `meanwhile` runs beside them until it is told
+/// to stop.
 fn watch_sizes(
     sizes: [&str; 2],
     arguments: &[&str],
+    window: Option<&[&str]>,
     meanwhile: impl Fn(&Session, &AtomicBool) + Sync,
     mut enough: impl FnMut(usize, Option<Flaw>) -> bool,
 ) -> (Vec<harness::Report>, Record) {
@@ -126,9 +133,17 @@ fn watch_sizes(
         move || Pictures::open(&pipe)
     });
     let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
+    let window = window.map(|window| session.nested(&[&["--mode=480x360"], window].concat()));
     let clients = [("explicit", sizes[0]), ("implicit", sizes[1])].map(|(sync, size)| {
         let (sync, size) = (format!("--sync={sync}"), format!("--size={size}"));
-        session.client(&[&sync, "--source=heap", &size, "--buffers=2", "--fence-ms=80", "--fence-random"])
+        window.as_ref().unwrap_or(&session).client(&[
+            &sync,
+            "--source=heap",
+            &size,
+            "--buffers=2",
+            "--fence-ms=80",
+            "--fence-random",
+        ])
     });
     let mut pictures = reader.join().expect("pictures");
     let (mut newest, mut seen) = (BTreeMap::new(), 0);
@@ -147,6 +162,7 @@ fn watch_sizes(
     // The pipe has to be read on, or the compositor could not end.
     let drain = std::thread::spawn(move || std::io::copy(&mut pictures.pipe, &mut std::io::sink()));
     let reports = clients.map(harness::Client::end).into_iter().collect();
+    window.map(Session::end);
     let record = session.end();
     drain.join().expect("drain").expect("the rest of the pictures");
     (reports, record)
@@ -166,6 +182,27 @@ fn nothing_that_was_scanned_out_is_poisoned_or_older_than_what_was_shown_before(
         report.expect_clean();
         assert!(report.number("presented") >= 100, "{report:?}");
     }
+}
+
+/// Two levels of compositors: what the inner one waits for, and what it gives back, is what the outer one's screen shows.
+#[test]
+fn nothing_that_a_window_shows_is_poisoned_or_older_than_what_it_showed_before() {
+    const PICTURES: usize = 150;
+    let reports = watch_window(&[], |seen, flaw| {
+        assert_eq!(flaw, None, "picture {seen}");
+        seen >= PICTURES
+    });
+    for report in reports {
+        report.expect_clean();
+        assert!(report.number("presented") >= 20, "{report:?}");
+    }
+}
+
+#[test]
+fn a_window_that_does_not_wait_for_acquire_fences_is_noticed() {
+    let mut noticed = false;
+    watch_window(&["--break-rule", "acquire"], until_poison(&mut noticed));
+    assert!(noticed, "no poison");
 }
 
 /// A window of the CPU's comes and goes above a client that fills the screen, which is composed while it is there, and
@@ -198,12 +235,13 @@ fn nothing_is_poisoned_while_buffers_change_between_planes_and_composition() {
         }
     };
     let arguments = ["--trace", &trace];
-    let (reports, record) = watch_sizes(["640x480", "160x120"], &arguments, come_and_go, |seen, flaw| {
-        assert_eq!(flaw, None, "picture {seen}");
-        assert!(seen < 20 * PICTURES, "the window does not come and go");
-        pictures.store(seen, Ordering::Relaxed);
-        seen >= PICTURES && times.load(Ordering::Relaxed) >= TIMES
-    });
+    let (reports, record) =
+        watch_sizes(["640x480", "160x120"], &arguments, None, come_and_go, |seen, flaw| {
+            assert_eq!(flaw, None, "picture {seen}");
+            assert!(seen < 20 * PICTURES, "the window does not come and go");
+            pictures.store(seen, Ordering::Relaxed);
+            seen >= PICTURES && times.load(Ordering::Relaxed) >= TIMES
+        });
     // The small window may be behind the large one.
     let went_both_ways = |report: &&harness::Report| {
         let (shown, scanned_out) = (report.number("presented"), report.number("zero_copy"));
@@ -278,14 +316,19 @@ fn planes_show_pixel_by_pixel_what_composition_shows() {
     assert_eq!(composed.len(), 640 * 480 * 4);
 }
 
-/// Whether the oracle sees that fencepost breaks a rule, within as many pictures as it looks at above. Composed: what is drawn is
-/// read at once, while vkms reads its planes so much later that a fence of this lateness has mostly signalled.
+/// Looks for poison in as many pictures as are looked at above.
+fn until_poison(noticed: &mut bool) -> impl FnMut(usize, Option<Flaw>) -> bool {
+    move |seen, flaw| {
+        *noticed |= matches!(flaw, Some(Flaw::Poison { .. }));
+        *noticed || seen >= 500
+    }
+}
+
+/// Whether the oracle sees that fencepost breaks a rule. Composed: what is drawn is read at once, while vkms reads its planes so
+/// much later that a fence of this lateness has mostly signalled.
 fn is_noticed(rule: &str) -> bool {
     let mut noticed = false;
-    watch(&["--no-planes", "--break-rule", rule], |seen, flaw| {
-        noticed |= matches!(flaw, Some(Flaw::Poison { .. }));
-        noticed || seen >= 500
-    });
+    watch(&["--no-planes", "--break-rule", rule], until_poison(&mut noticed));
     noticed
 }
 
