@@ -183,7 +183,7 @@ demo() {
     echo "run.sh: the demonstration, in a guest with real KMS: four clients for ten seconds" >&2
     FENCEPOST_EXCHANGE=$folder "${vm[@]}" --timeout 300 -- "$repo/tests/vm/demo-guest" "$(target_folder)/debug/fencepost" || status=$?
     "$repo/tests/vm/demo-table" "$folder" || status=1
-    exit "$status"
+    return "$status"
 }
 
 unit_tests() {
@@ -225,6 +225,7 @@ vm_tests() {
         echo "run.sh: in the guest: $suite" >&2
         "${vm[@]}" --die-with-parent "${options[@]}" -- "$program" --test-threads=1 "${tests[@]:1}" || failed+=("$suite")
     done
+    demo || failed+=(demonstration)
     [[ ${#failed[@]} -eq 0 ]] || die "failed in the guest: ${failed[*]}"
 }
 
