@@ -238,13 +238,11 @@ impl Pixels {
             [offset, stride, size.w, size.h].map(|value| usize::try_from(value).ok());
         let (at, stride, width, rows) = (at?, stride?, width?.checked_mul(4)?, rows?);
         let end = stride.checked_mul(rows.checked_sub(1)?)?.checked_add(width)?.checked_add(at)?;
-        // SAFETY: `at` lies within the memory if `end` does.
-        (end <= len && width <= stride).then(|| Self {
-            start: unsafe { memory.add(at) },
-            stride,
-            size,
-            opaque,
-        })
+        if end > len || width > stride {
+            return None;
+        }
+        // SAFETY: `at` lies within the memory, as `end` does.
+        Some(Self { start: unsafe { memory.add(at) }, stride, size, opaque })
     }
 
     /// Copies a part of it, which has to lie in it, to the same place in the texture that is bound.
