@@ -444,8 +444,9 @@ impl Compositor {
             input.resume();
         }
         for id in self.screens.ids() {
-            if self.screens.get(id).is_some_and(|screen| !screen.powered) {
-                // It was lit by another session, or could not be turned off while that had the device.
+            if let Some(screen) = self.screens.get_mut(id).filter(|screen| !screen.powered) {
+                // Another session may have lit it, and it could not be turned off while that had the device.
+                screen.head.resume();
                 self.switch_off(id);
                 continue;
             }

@@ -363,7 +363,7 @@ impl Head {
     /// Turns the output off; afterwards none of its buffers is read. Pause the frame machine too.
     ///
     /// # Errors
-    /// [`CommitError`]; the head counts as off all the same.
+    /// [`CommitError`]: it was not turned off.
     pub fn disable(&mut self) -> Result<(), CommitError> {
         match self {
             Self::Kms(head) => head.disable(),

@@ -10,8 +10,13 @@ use std::time::Duration;
 use fencepost::sys::drm_master;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::os::fd::AsFd;
+use wayland_client::protocol::wl_output::WlOutput;
+use wayland_protocols_wlr::output_power_management::v1::client::zwlr_output_power_manager_v1::ZwlrOutputPowerManagerV1;
+use wayland_protocols_wlr::output_power_management::v1::client::zwlr_output_power_v1::Mode as Power;
 
+use crate::chain::Chain;
 use crate::fences::SwSync;
+use crate::fixture::Log;
 use crate::harness::{Session, wait_until};
 use crate::session::active_terminal;
 
@@ -46,6 +51,40 @@ fn a_storm_of_terminal_switches_loses_no_frame_and_no_buffer() {
         assert_eq!(report.number("released"), 150, "{report:?}");
     }
     session.end();
+}
+
+/// Whether the kernel drives a display.
+fn is_lit() -> bool {
+    let connectors = fs::read_dir("/sys/class/drm").expect("connectors");
+    let enabled = connectors.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        path.file_name()?.to_str()?.contains("-Virtual-").then(|| fs::read_to_string(path.join("enabled")))
+    });
+    enabled.flatten().any(|enabled| enabled.trim() == "enabled")
+}
+
+#[test]
+fn an_output_that_is_switched_off_behind_another_terminal_is_dark_when_its_own_is_back() {
+    let (chain, home) = (Chain::start(&[]), active_terminal());
+    let client = &mut chain.app().app.client;
+    let (output, manager): (WlOutput, ZwlrOutputPowerManagerV1) = (client.bind(4), client.bind(1));
+    let power = manager.get_output_power(&output, &client.handle(), Log::default());
+    client.expect_no_error();
+    wait_until("the display is lit", is_lit);
+    switch_to("tty2");
+    power.set_mode(Power::Off);
+    client.expect_no_error();
+    switch_to(&home);
+    wait_until("the display is dark", || !is_lit());
+    // The console's terminal lights it.
+    switch_to("tty2");
+    wait_until("the display is lit by another", is_lit);
+    switch_to(&home);
+    wait_until("the display is dark again", || !is_lit());
+    power.set_mode(Power::On);
+    client.expect_no_error();
+    wait_until("the display is lit again", is_lit);
+    chain.end();
 }
 
 /// The compositor's own open file of the card: what is done to it is done to the compositor.
