@@ -107,7 +107,7 @@ pub(super) fn watch(state: &Compositor) -> Result<(), Error> {
 
 impl Compositor {
     /// Takes what the parent has said. One that cannot be read has gone, and is not read again.
-    fn read_parent(&mut self) -> PostAction {
+    pub(super) fn read_parent(&mut self) -> PostAction {
         let Backend::Nested(parent) = &self.backend else { return PostAction::Remove };
         let events = parent.borrow_mut().read();
         match events {
