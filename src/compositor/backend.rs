@@ -461,28 +461,9 @@ impl Compositor {
         }
     }
 
-    /// Hands over the flip events that there are, so that none is taken for a later one's. What a parent has said while it was
-    /// listened to for something else is looked at, too, as its socket does not say it again.
-    pub(super) fn drain_flips(&mut self) {
-        match self.backend {
-            Backend::Kms(_) => {
-                // A device that cannot be read says so to the event loop again.
-                let _continue = self.read_flips();
-            }
-            // Later: this may be the reaction to something that the parent has said.
-            Backend::Nested(_) => {
-                self.handle.insert_idle(|state| {
-                    // A parent that is gone has its reaction behind it.
-                    let _continue = state.read_parent();
-                });
-            }
-            Backend::Headless(_) => {}
-        }
-    }
-
     /// Hands the device's flip events to their screens. A device that cannot be read is gone: its screens are lost, and
     /// it is not read again.
-    fn read_flips(&mut self) -> PostAction {
+    pub(super) fn read_flips(&mut self) -> PostAction {
         let Backend::Kms(kms) = &self.backend else { return PostAction::Remove };
         let flips = match kms.device.flips() {
             Ok(flips) => flips,

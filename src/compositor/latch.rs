@@ -18,6 +18,7 @@ use smithay::{
 
 use super::{
     Compositor, OutputId, Screen,
+    backend::Backend,
     scene::{Feedback, For, Scene},
     show::Shown,
 };
@@ -179,6 +180,25 @@ impl Compositor {
         });
         if let Err(error) = inserted {
             tracing::error!("a virtual output has no vblank and stands still: {error}");
+        }
+    }
+
+    /// Hands over the flip events that there are, so that none is taken for a later one's. What a parent has said while it was
+    /// listened to for something else is looked at, too, as its socket does not say it again.
+    pub(super) fn drain_flips(&mut self) {
+        match self.backend {
+            Backend::Kms(_) => {
+                // A device that cannot be read says so to the event loop again.
+                let _continue = self.read_flips();
+            }
+            // Later: this may be the reaction to something that the parent has said.
+            Backend::Nested(_) => {
+                self.handle.insert_idle(|state| {
+                    // A parent that is gone has its reaction behind it.
+                    let _continue = state.read_parent();
+                });
+            }
+            Backend::Headless(_) => {}
         }
     }
 
