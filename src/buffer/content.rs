@@ -11,7 +11,6 @@ use smithay::{
         gles::GlesTexture,
         utils::{CommitCounter, DamageBag, DamageSnapshot},
     },
-    reexports::wayland_server::protocol::wl_output,
     utils::{Buffer, Logical, Rectangle, Size, Transform},
     wayland::{
         compositor::{Damage, RectangleKind, RegionAttributes, SurfaceAttributes, SurfaceData},
@@ -184,7 +183,8 @@ impl Content {
 
         let mapped_before = (self.scale, self.transform);
         self.scale = attributes.buffer_scale.max(1);
-        self.transform = into_buffer(attributes.buffer_transform);
+        // Buffers are turned counter-clockwise (wl_output.transform), smithay turns rectangles clockwise.
+        self.transform = Transform::from(attributes.buffer_transform).invert();
         let changed = changed || (self.scale, self.transform) != mapped_before;
         let full = picture.size.to_logical(self.scale, self.transform);
         let view = view(states, full);
@@ -258,17 +258,6 @@ impl Content {
     /// The damage so far, for the damage tracker and for texture uploads.
     pub fn damage(&self) -> DamageSnapshot<i32, Buffer> {
         self.damage.snapshot()
-    }
-}
-
-/// Buffers are turned counter-clockwise (wl_output.transform), smithay turns rectangles clockwise.
-fn into_buffer(transform: wl_output::Transform) -> Transform {
-    match transform.into() {
-        Transform::_90 => Transform::_270,
-        Transform::_270 => Transform::_90,
-        Transform::Flipped90 => Transform::Flipped270,
-        Transform::Flipped270 => Transform::Flipped90,
-        same => same,
     }
 }
 

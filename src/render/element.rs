@@ -179,7 +179,8 @@ impl Element {
     }
 }
 
-/// What undoes a transform. smithay's `invert` takes each of the flips by a quarter for the other's; each undoes itself.
+/// What undoes a transform of rectangles. smithay's `invert` is not that for flips by a quarter: it leads from one direction of
+/// turning to the other, and each of these flips undoes itself.
 fn inverse(transform: Transform) -> Transform {
     match transform {
         Transform::_90 => Transform::_270,
