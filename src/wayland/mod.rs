@@ -197,13 +197,19 @@ impl ClientState {
 
     /// One more timeline; `None` if that would be one too many.
     fn count_timeline(&self) -> Option<Arc<()>> {
-        (Arc::strong_count(&self.timelines) <= drm_syncobj::MAX_TIMELINES).then(|| self.timelines.clone())
+        one_more(&self.timelines, drm_syncobj::MAX_TIMELINES)
     }
 
     /// One more fence to wait for; `None` if that would be one too many.
     fn count_wait(&self) -> Option<Arc<()>> {
-        (Arc::strong_count(&self.waits) <= MAX_WAITS).then(|| self.waits.clone())
+        one_more(&self.waits, MAX_WAITS)
     }
+}
+
+/// A share in what is counted by its shares, to be kept for as long as the thing that it counts; `None` if there are as many
+/// as may be. One is the client's own, which counts nothing.
+fn one_more(count: &Arc<()>, most: usize) -> Option<Arc<()>> {
+    (Arc::strong_count(count) <= most).then(|| Arc::clone(count))
 }
 
 impl ClientData for ClientState {
@@ -211,7 +217,7 @@ impl ClientData for ClientState {
 
     fn disconnected(&self, _client_id: ClientId, reason: DisconnectReason) {
         #[cfg(feature = "guest")]
-        broken::commit::gone(Arc::strong_count(&self.timelines) > 1);
+        broken::commit::gone(self.has_timelines());
         if let DisconnectReason::ProtocolError(error) = reason {
             tracing::warn!(
                 "disconnected a client: {}@{}, error {}: {}",

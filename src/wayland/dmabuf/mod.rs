@@ -74,9 +74,8 @@ fn count<D: DmabufHandler>(state: &D, client: &Client, fd: impl AsFd) -> Result<
     if scarce::is_kept(fd, Use::Buffer) {
         return Err(Unusable::TooManyFiles);
     }
-    // One is the client's own.
-    let held = state.held_fds(client).filter(|held| Arc::strong_count(held) <= MAX_FDS_PER_CLIENT);
-    held.cloned().ok_or(Unusable::OverBudget)
+    let counted = state.held_fds(client).and_then(|held| super::one_more(held, MAX_FDS_PER_CLIENT));
+    counted.ok_or(Unusable::OverBudget)
 }
 
 /// The dma-buf of a wl_buffer that was made here; `None` for any other (shm, single pixel).
