@@ -260,37 +260,31 @@ check() {
     shellcheck run.sh .ci/run tests/bench/{nested,policies,sync-calls}-guest tests/vm/{demo-guest,guest-init,guest-session,host-request,initramfs-init,nested-peers,peers,probe-peers,rig-build,rig-customize}
 }
 
-# The system calls of synchronisation per commit, in the guest.
+# Runs a benchmark's program in the guest and prints its table: its name, how fencepost is built, how many frames.
+bench_in_guest() {
+    vm_command
+    local build=() folder
+    [[ $2 == debug ]] || build=(--release)
+    cargo build "${build[@]}" --locked --bin fencepost
+    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
+    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
+        "$repo/tests/bench/$1-guest" "$(target_folder)/$2/fencepost" "$3"
+    "$repo/tests/bench/$1-table" "$folder"
+}
+
+# The system calls of synchronisation per commit.
 bench_sync_calls() {
-    vm_command
-    cargo build --locked
-    local folder
-    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
-    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
-        "$repo/tests/bench/sync-calls-guest" "$(target_folder)/debug/fencepost" 300
-    "$repo/tests/bench/sync-calls-table" "$folder"
+    bench_in_guest sync-calls debug 300
 }
 
-# The acquire policies on the same clients, in the guest.
+# The acquire policies on the same clients.
 bench_policies() {
-    vm_command
-    cargo build --locked
-    local folder
-    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
-    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
-        "$repo/tests/bench/policies-guest" "$(target_folder)/debug/fencepost" 600
-    "$repo/tests/bench/policies-table" "$folder"
+    bench_in_guest policies debug 600
 }
 
-# A client on the screen, in a window, and filling a window, in the guest.
+# A client on the screen, in a window, and filling a window.
 bench_nested() {
-    vm_command
-    cargo build --release --locked --bin fencepost
-    local folder
-    folder=$(mktemp -d -t fencepost-bench.XXXXXX)
-    FENCEPOST_EXCHANGE=$folder "${vm[@]}" --die-with-parent --gpu virgl -- \
-        "$repo/tests/bench/nested-guest" "$(target_folder)/release/fencepost" 400
-    "$repo/tests/bench/nested-table" "$folder"
+    bench_in_guest nested release 400
 }
 
 # fencepost and other compositors, one after the other in one boot, with the same clients: cases, peers, rounds, seconds.
