@@ -88,6 +88,9 @@ pub struct Options {
     /// Ask to be fullscreen.
     #[arg(long)]
     pub fullscreen: bool,
+    /// Say that frames may be shown in the middle of a refresh (tearing-control-v1).
+    #[arg(long)]
+    pub tearing: bool,
     /// The size, where the compositor leaves it to us.
     #[arg(long, value_name = "WxH", default_value = "640x480")]
     pub size: WindowSize,
@@ -320,6 +323,7 @@ mod tests {
             "--fence-ms=40",
             "--fence-random",
             "--fullscreen",
+            "--tearing",
             "--size=800x600",
             "--json",
             "--seed=5",
@@ -331,7 +335,7 @@ mod tests {
         .expect("options");
         assert_eq!((options.sync, options.source, options.buffers), (Sync::Implicit, Kind::Vgem, 2));
         assert_eq!(options.size, WindowSize((800, 600)));
-        assert!(options.fence_random && options.fullscreen && options.json);
+        assert!(options.fence_random && options.fullscreen && options.tearing && options.json);
         assert_eq!((options.after_ms, options.after_random, options.warm_up), (40, true, 3));
     }
 

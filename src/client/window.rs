@@ -25,6 +25,10 @@ use wayland_protocols::wp::presentation_time::client::wp_presentation::{self, Wp
 use wayland_protocols::wp::presentation_time::client::wp_presentation_feedback::{
     self, Kind, WpPresentationFeedback,
 };
+use wayland_protocols::wp::tearing_control::v1::client::wp_tearing_control_manager_v1::WpTearingControlManagerV1;
+use wayland_protocols::wp::tearing_control::v1::client::wp_tearing_control_v1::{
+    PresentationHint, WpTearingControlV1,
+};
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
 use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
@@ -99,6 +103,11 @@ impl Window {
         let syncobj_surface = syncobj
             .as_ref()
             .map(|manager: &WpLinuxDrmSyncobjManagerV1| manager.get_surface(&surface, &handle, ()));
+        if options.tearing {
+            let manager: WpTearingControlManagerV1 =
+                globals.bind(&handle, 1..=1, ()).map_err(missing("wp_tearing_control_manager_v1"))?;
+            manager.get_tearing_control(&surface, &handle, ()).set_presentation_hint(PresentationHint::Async);
+        }
         surface.commit();
         let role = Role { surface, xdg_surface, toplevel, syncobj_surface };
         Ok(Self { handle, dmabuf, presentation, syncobj, role: Some(role) })
@@ -321,6 +330,8 @@ impl Dispatch<WlRegistry, GlobalListContents> for Client {
 }
 
 delegate_noop!(Client: WlCompositor);
+delegate_noop!(Client: WpTearingControlManagerV1);
+delegate_noop!(Client: WpTearingControlV1);
 delegate_noop!(Client: ignore WlSeat);
 delegate_noop!(Client: ignore WlSurface);
 delegate_noop!(Client: WpLinuxDrmSyncobjManagerV1);

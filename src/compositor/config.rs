@@ -11,6 +11,7 @@ use crate::output::{
     display::{Info, Scale, Settings},
     kms::modes::ModeRequest,
     layout,
+    vsync::Vrr,
 };
 
 /// What is wrong with a configuration file.
@@ -72,13 +73,16 @@ struct RuleText {
     transform: Option<Transform>,
     #[serde(default, deserialize_with = "position")]
     position: Option<(i32, i32)>,
+    #[serde(default, deserialize_with = "vrr")]
+    vrr: Option<Vrr>,
+    tearing: Option<bool>,
 }
 
 impl TryFrom<RuleText> for Rule {
     type Error = &'static str;
 
     fn try_from(text: RuleText) -> Result<Self, Self::Error> {
-        let RuleText { name, make, model, serial, on, mode, scale, transform, position } = text;
+        let RuleText { name, make, model, serial, on, mode, scale, transform, position, vrr, tearing } = text;
         if [&name, &make, &model, &serial].into_iter().all(Option::is_none) {
             return Err("an [[output]] needs a name, or a make, model or serial, to say which one is meant");
         }
@@ -89,6 +93,8 @@ impl TryFrom<RuleText> for Rule {
             scale,
             transform: transform.unwrap_or(default.transform),
             position: position.map(Point::from),
+            vrr: vrr.unwrap_or(default.vrr),
+            tearing: tearing.unwrap_or(default.tearing),
         };
         Ok(Self { name, make, model, serial, settings, mode })
     }
@@ -181,6 +187,15 @@ fn transform<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Transform>, D
     Ok(Some(transform))
 }
 
+fn vrr<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vrr>, D::Error> {
+    match String::deserialize(value)?.as_str() {
+        "off" => Ok(Some(Vrr::Off)),
+        "on" => Ok(Some(Vrr::On)),
+        "auto" => Ok(Some(Vrr::Auto)),
+        other => Err(D::Error::custom(format!("a refresh varies off, on or auto, not \"{other}\""))),
+    }
+}
+
 fn position<'de, D: Deserializer<'de>>(value: D) -> Result<Option<(i32, i32)>, D::Error> {
     let (x, y) = <(i32, i32)>::deserialize(value)?;
     let near = |at: i32| (-layout::FARTHEST..=layout::FARTHEST).contains(&at);
@@ -201,6 +216,8 @@ mod tests {
         scale = 1.5
         transform = "90"
         position = [-1080, 0]
+        vrr = "auto"
+        tearing = false
 
         [[output]]
         make = "DEL"
@@ -222,6 +239,8 @@ mod tests {
             scale: Some(Scale::new(1.5).expect("a scale")),
             transform: Transform::_90,
             position: Some((-1080, 0).into()),
+            vrr: Vrr::Auto,
+            tearing: false,
         };
         assert_eq!(settings, wanted);
         assert!(!config.settings(&info("DP-1", "DEL", "U2720Q"), ModeRequest::Preferred).on);
@@ -248,6 +267,7 @@ mod tests {
         assert_mistake("[[output]]\nname = \"A\"\ntransform = \"45\"\n", 3, "\"45\" is no transform");
         assert_mistake("[[output]]\nname = \"A\"\nposition = [1]\n", 3, "");
         assert_mistake("[[output]]\nname = \"A\"\nposition = [99999999, 0]\n", 3, "as far out");
+        assert_mistake("[[output]]\nname = \"A\"\nvrr = \"60\"\n", 3, "off, on or auto, not \"60\"");
         assert_mistake("[[output]]\nname = \"A\"\n\nscael = 1.0\n", 4, "scael");
         assert_mistake("\n\n[[output]]\nscale = 1.0\n", 3, "to say which one is meant");
         assert_mistake("[[output]\n", 1, "");

@@ -14,6 +14,7 @@ use crate::{
         display::{Scale, Settings},
         layout,
         proposal::Proposal,
+        vsync::Vrr,
     },
     wayland::output_management::{HeadInfo, HeadState, Wanted},
 };
@@ -33,9 +34,9 @@ pub(crate) enum Refused {
     /// Too far out.
     #[error("no output can be as far out as {0:?}")]
     Position(Point<i32, Logical>),
-    /// No output has it yet.
-    #[error("there is no variable refresh")]
-    AdaptiveSync,
+    /// The display has no variable refresh.
+    #[error("{0} has a fixed refresh rate")]
+    AdaptiveSync(String),
     /// The backend or the kernel would not do it.
     #[error("{0}")]
     Backend(String),
@@ -104,8 +105,15 @@ impl Compositor {
                 Wanted::Off => settings.on = false,
                 Wanted::On(change) => {
                     settings.on = true;
-                    if change.adaptive_sync == Some(true) {
-                        return Err(Refused::AdaptiveSync);
+                    match change.adaptive_sync {
+                        Some(true) if !display.info.varies => {
+                            return Err(Refused::AdaptiveSync(display.info.name.clone()));
+                        }
+                        // What the file says of when stays, as long as it is to be at all.
+                        Some(true) if settings.vrr != Vrr::Off => {}
+                        Some(true) => settings.vrr = Vrr::On,
+                        Some(false) => settings.vrr = Vrr::Off,
+                        None => {}
                     }
                     if let Some(scale) = change.scale {
                         settings.scale = Some(Scale::new(scale).ok_or(Refused::Scale(scale))?);
@@ -150,6 +158,7 @@ impl Compositor {
                     position: screen.output.current_location(),
                     transform: screen.output.current_transform(),
                     scale: screen.output.current_scale().fractional_scale(),
+                    adaptive_sync: screen.head.can_vary() && display.settings.vrr != Vrr::Off,
                 }),
             }
         };

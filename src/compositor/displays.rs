@@ -17,7 +17,7 @@ use crate::{
     output::{
         Head,
         display::{Info, Settings},
-        frame::FrameMachine,
+        frame::{Cadence, FrameMachine},
         kms::modes::ModeRequest,
         layout,
         proposal::Proposal,
@@ -339,6 +339,6 @@ fn new_screen(head: Head, info: &Info, display: &DisplayHandle) -> Screen {
     output.set_preferred(info.preferred.unwrap_or(mode));
     tracing::info!("{}: {}x{} at {} mHz", head.name(), mode.size.w, mode.size.h, mode.refresh);
     let machine = FrameMachine::new(head.refresh());
-    let machine = if head.has_steady_vblanks() { machine } else { machine.at_once() };
+    let machine = if head.has_steady_vblanks() { machine } else { machine.with_cadence(Cadence::AtOnce) };
     Screen::new(output, display, machine, head)
 }

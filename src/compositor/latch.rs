@@ -25,7 +25,7 @@ use super::{
 use crate::{
     output::{
         Flipped, Head,
-        frame::{Action, Outcome},
+        frame::{Action, Cadence, Outcome},
         headless::Vblank,
     },
     trace,
@@ -100,9 +100,12 @@ impl Compositor {
         let mut scene = self.scene(id, For::Frame)?;
         let feedback = std::mem::take(&mut scene.feedback);
         let screen = self.screens.get_mut(id)?;
-        let Shown { outcome, vblank_at, scanned_out, advice, work, awaited } =
+        let Shown { outcome, vblank_at, scanned_out, advice, work, awaited, cadence } =
             screen.show(&mut self.renderer, &mut scene);
         self.record.shown(screen.head.name(), &work);
+        if let Some(cadence) = cadence {
+            screen.machine.set_cadence(cadence);
+        }
         let moved = screen.set_shown(&scene);
         screen.audience = scene.audience();
         match outcome {
@@ -211,12 +214,17 @@ impl Compositor {
         // A virtual vblank is nobody's vsync; KMS flips carry the hardware's time and are reported by it. What holds of
         // the window holds of what it shows.
         let flags = match &screen.head {
+            Head::Kms(_) if flipped.torn => Kind::HwCompletion | Kind::ZeroCopy,
             Head::Kms(_) => Kind::Vsync | Kind::HwClock | Kind::HwCompletion | Kind::ZeroCopy,
             Head::Headless(_) => Kind::empty(),
             Head::Nested(head) => Kind::from_bits_truncate(head.flags()),
         };
-        let at = screen.machine.flip_time(flipped.at);
-        if at != flipped.at {
+        // The kernel dates a flip that waited for no vblank with the one before.
+        let at = match flipped.torn {
+            true => trace::now(),
+            false => screen.machine.flip_time(flipped.at),
+        };
+        if !flipped.torn && at != flipped.at {
             tracing::debug!(
                 "{} says that it has flipped {:?} before the commit",
                 screen.head.name(),
@@ -280,7 +288,10 @@ fn present(
     }
     #[cfg(feature = "guest")]
     let (callbacks, at) = crate::wayland::broken::object::presented(callbacks, at);
-    let refresh = Refresh::fixed(screen.head.refresh());
+    let refresh = match screen.machine.cadence() {
+        Cadence::Variable => Refresh::variable(screen.head.refresh()),
+        Cadence::Fixed | Cadence::AtOnce => Refresh::fixed(screen.head.refresh()),
+    };
     for (callback, scanned_out) in callbacks {
         let flags = if scanned_out { flags } else { flags - Kind::ZeroCopy };
         callback.presented(&screen.output, at, refresh, sequence, flags);

@@ -33,6 +33,7 @@ mod sleep;
 mod socket;
 mod start;
 mod traced;
+mod vsync;
 mod watchdog;
 mod writeback;
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use smithay::{
     reexports::wayland_server::{Resource, backend::ObjectId, protocol::wl_surface::WlSurface},
-    utils::{Logical, Physical, Point, Rectangle, Scale, Transform},
+    utils::{Logical, Physical, Point, Rectangle, Scale, Size, Transform},
     wayland::{
         compositor::{SurfaceData, with_states},
         presentation::{PresentationFeedbackCachedState, PresentationFeedbackCallback},
@@ -379,6 +379,12 @@ impl Scene {
         let mut elements: Vec<_> = pointer.iter().flat_map(|pointer| &pointer.elements).collect();
         elements.extend(shown);
         Picture { frame, elements, pointer: pointer.map_or(&[], |pointer| &pointer.leases), surfaces }
+    }
+
+    /// The topmost part that covers a display of this size, and hides all that is below it.
+    pub(super) fn covering(&self, size: Size<i32, Physical>) -> Option<usize> {
+        let display = Rectangle::from_size(size);
+        self.parts.iter().position(|part| part.item.opaque && part.item.dst.contains_rect(display))
     }
 
     /// The surface of a part.

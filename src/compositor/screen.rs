@@ -27,6 +27,7 @@ use crate::{
         Head,
         display::{Scale, Settings},
         frame::{FrameMachine, State},
+        vsync::Vrr,
     },
     render::Canvas,
     trace::{self, FrameNumber},
@@ -54,6 +55,10 @@ pub struct Screen {
     pub pointer_canvas: Option<Canvas>,
     /// Everything is composed, the pointer too.
     pub no_planes: bool,
+    /// When the display waits for frames, if it can.
+    pub(super) vrr: Vrr,
+    /// A client that fills the output may have its frames shown in the middle of a refresh.
+    pub(super) tearing: bool,
     /// Whose clients were told which buffers would be scanned out.
     pub advised: Advised,
     /// The surfaces whose own buffers the newest frame shows.
@@ -115,6 +120,8 @@ impl Screen {
             canvas,
             pointer_canvas: None,
             no_planes: false,
+            vrr: Vrr::Off,
+            tearing: false,
             advised: Advised::default(),
             scanned_out: Vec::new(),
             timer: None,
@@ -162,6 +169,7 @@ impl Screen {
             // Clients' buffers were made for what it was; they are told so.
             self.captures.clear();
         }
+        (self.vrr, self.tearing) = (settings.vrr, settings.tearing);
         self.forget_scene();
         self.machine.set_refresh(self.head.refresh());
     }

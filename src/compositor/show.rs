@@ -22,7 +22,7 @@ use crate::{
     fence::roles::RenderFence,
     output::{
         CommitError, Committed, Target,
-        frame::Outcome,
+        frame::{Cadence, Outcome},
         kms::swapchain::BufferError,
         layer::{Advice, Cursor, Frame, Item, Primary},
         planes::Place,
@@ -61,10 +61,12 @@ pub(super) struct Shown {
     pub(super) work: OutputRecord,
     /// The fences that the driver was given with it.
     pub(super) awaited: Awaited,
+    /// When the next frame can be shown, if that is the kernel's to say.
+    pub(super) cadence: Option<Cadence>,
 }
 
 /// How a frame was tried.
-struct Attempt {
+pub(super) struct Attempt {
     /// The pointer, if it is composed, the topmost surfaces, and one item for all others.
     items: Vec<Item>,
     /// The pointer has an image.
@@ -75,6 +77,8 @@ struct Attempt {
     planes: bool,
     /// Where the topmost parts of the scene are; the others are composed.
     places: Vec<Place>,
+    /// A client's buffer covers the output, and may replace the one before in the middle of a refresh.
+    pub(super) may_tear: bool,
 }
 
 impl Screen {
@@ -83,6 +87,7 @@ impl Screen {
         let (mut work, mut awaited, imported) =
             (OutputRecord::default(), Awaited::default(), renderer.imports());
         let mut attempt = self.plan(scene);
+        self.keep_to_vblanks(scene, &mut attempt);
         let mut committed = self.try_show(renderer, scene, &attempt, &mut work, &mut awaited);
         if let Err(Error::Commit(CommitError::Refused(error))) = &committed
             && attempt.planes
@@ -96,6 +101,7 @@ impl Screen {
         let (outcome, vblank_at) = match committed {
             Ok(Some(committed)) => {
                 work.commits = 1;
+                work.torn = committed.tears.into();
                 work.scanned_out = attempt.on_planes().count() as u64;
                 (Outcome::Submitted, committed.vblank_at)
             }
@@ -116,7 +122,9 @@ impl Screen {
         work.imports = renderer.imports() - imported;
         let advice = attempt.topmost(scene).filter(|_| !self.no_planes);
         let advice = advice.map_or(Advice::NoPlane, |item| self.head.advice(item));
-        Shown { outcome, vblank_at, scanned_out: attempt.scanned_out(scene), advice, work, awaited }
+        let scanned_out = attempt.scanned_out(scene);
+        let cadence = self.cadence(attempt.may_tear);
+        Shown { outcome, vblank_at, scanned_out, advice, work, awaited, cadence }
     }
 
     /// Decides what planes show.
@@ -146,7 +154,7 @@ impl Screen {
         awaited: &mut Awaited,
     ) -> Result<Option<Committed>, Error> {
         self.frame = trace::latch(self.number);
-        let mut frame = Frame { primary: Primary::Same, overlays: Vec::new(), cursor: None };
+        let mut frame = Frame { may_tear: attempt.may_tear, ..Frame::same() };
         let mut covered = false;
         for (index, place) in attempt.on_planes() {
             let Some(layer) = scene.parts.get(index).and_then(|part| part.item.layer.clone()) else {
@@ -260,7 +268,12 @@ impl Attempt {
         let pointer = scene.pointer.image.extent().map(|dst| Item { dst, opaque: false, layer: None });
         let pointed = pointer.is_some();
         let items = pointer.into_iter().chain(items(scene, size)).collect();
-        Self { items, pointed, cursor: false, planes: false, places: Vec::new() }
+        Self { items, pointed, cursor: false, planes: false, places: Vec::new(), may_tear: false }
+    }
+
+    /// Whether a client's buffer covers the output.
+    pub(super) fn covers(&self) -> bool {
+        self.places.contains(&Place::Primary)
     }
 
     /// Whether the pointer is one of the items.

@@ -7,6 +7,8 @@ use smithay::utils::{Logical, Physical, Point, Size, Transform};
 
 use super::kms::device::Connector;
 use super::kms::modes::{self, ModeRequest, Timing};
+use super::kms::props::ConnectorProp;
+use super::vsync::Vrr;
 
 /// A display that is connected, lit or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Info {
     pub preferred: Option<Mode>,
     /// What it is scaled by unless the settings say otherwise: a window by what its parent says.
     pub scale: Scale,
+    /// It can wait for frames, instead of refreshing at a fixed rate.
+    pub varies: bool,
 }
 
 impl Info {
@@ -50,6 +54,7 @@ impl Info {
             modes: all,
             preferred: preferred.map(|(_, timing)| mode(timing)),
             scale: Scale::ONE,
+            varies: connector.props.initial(ConnectorProp::VrrCapable) == Some(1),
         }
     }
 
@@ -147,6 +152,10 @@ pub struct Settings {
     pub transform: Transform,
     /// Where its top left corner is; without, it is put to the right of the others.
     pub position: Option<Point<i32, Logical>>,
+    /// When it waits for frames, if it can.
+    pub vrr: Vrr,
+    /// A client that fills it may have its frames shown in the middle of a refresh.
+    pub tearing: bool,
 }
 
 impl Default for Settings {
@@ -157,6 +166,8 @@ impl Default for Settings {
             scale: None,
             transform: Transform::Normal,
             position: None,
+            vrr: Vrr::Off,
+            tearing: true,
         }
     }
 }

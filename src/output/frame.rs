@@ -63,6 +63,19 @@ pub enum Outcome {
     Lost,
 }
 
+/// When an output can show a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cadence {
+    /// At refreshes that come at a fixed rate.
+    #[default]
+    Fixed,
+    /// When it comes, but not sooner than a refresh after the one before: variable refresh.
+    Variable,
+    /// When it comes, so that nothing is gained by waiting: a window, whose parent has a last moment of its own and does not tell it;
+    /// vblanks that come by command; frames that may tear.
+    AtOnce,
+}
+
 /// Where an output is in the life of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -109,8 +122,7 @@ pub struct FrameMachine {
     regular: bool,
     /// What frames take, and when to begin them.
     pace: Pace,
-    /// Every frame is latched as soon as it may be.
-    at_once: bool,
+    cadence: Cadence,
     /// When the latch was to be that is under way or in flight; `None` if what it takes is not ours to answer for.
     planned: Option<Duration>,
     /// The refresh that it waited for the last moment of.
@@ -136,7 +148,7 @@ impl FrameMachine {
             last_flip: None,
             regular: false,
             pace: Pace::default(),
-            at_once: false,
+            cadence: Cadence::Fixed,
             planned: None,
             aim: None,
             damage: false,
@@ -147,11 +159,20 @@ impl FrameMachine {
         }
     }
 
-    /// Latches every frame as soon as it may: for a window, whose parent has a last moment of its own, and does not tell it; and
-    /// for vblanks that come by command.
+    /// As it is, with another cadence.
     #[must_use]
-    pub fn at_once(self) -> Self {
-        Self { at_once: true, ..self }
+    pub fn with_cadence(self, cadence: Cadence) -> Self {
+        Self { cadence, ..self }
+    }
+
+    /// When it can show a frame.
+    pub fn cadence(&self) -> Cadence {
+        self.cadence
+    }
+
+    /// From the next latch on, the output shows frames at other times.
+    pub fn set_cadence(&mut self, cadence: Cadence) {
+        self.cadence = cadence;
     }
 
     /// Where the output is.
@@ -171,7 +192,7 @@ impl FrameMachine {
             State::Idle | State::Scheduled { .. } | State::Latching { .. } => None,
             State::InFlight { submitted_at } => Some(submitted_at),
         };
-        let last = self.last_flip.filter(|_| self.regular);
+        let last = self.last_flip.filter(|_| self.regular && self.cadence != Cadence::Variable);
         Some(Forecast::new(now, last, self.refresh, in_flight))
     }
 
@@ -192,7 +213,11 @@ impl FrameMachine {
                     .saturating_add(self.refresh)
             }
             State::Idle | State::Scheduled { .. } | State::Latching { .. } => {
-                schedule::next_refresh(now.saturating_add(self.pace.lead()), self.last_flip, self.refresh)
+                let ready = now.saturating_add(self.pace.lead());
+                match (self.cadence, self.last_flip) {
+                    (Cadence::Variable, Some(last)) => ready.max(last.saturating_add(self.refresh)),
+                    _ => schedule::next_refresh(ready, self.last_flip, self.refresh),
+                }
             }
         };
         Some(refresh.saturating_sub(self.pace.lead()))
@@ -435,10 +460,11 @@ impl FrameMachine {
             (false, false) => return None,
         };
         let from = now.max(not_before);
-        match self.at_once {
-            true => Some(schedule::Latch { at: from, aim: None }),
-            false => Some(self.pace.latch(from, self.last_flip, self.refresh)),
-        }
+        Some(match self.cadence {
+            Cadence::Fixed => self.pace.latch(from, self.last_flip, self.refresh),
+            Cadence::Variable => self.pace.latch_variable(from, self.last_flip, self.refresh),
+            Cadence::AtOnce => schedule::Latch { at: from, aim: None },
+        })
     }
 }
 

@@ -110,7 +110,7 @@ impl Head {
         self.commits += 1;
         self.pending = Some((self.commits, render));
         let vblank_at = (!self.is_stepped()).then(|| self.next_vblank(now));
-        Ok(Committed { number: self.commits, out_fence: None, vblank_at })
+        Ok(Committed { number: self.commits, out_fence: None, vblank_at, tears: false })
     }
 
     /// A vblank by command: flips what is in flight, now, when its drawing has ended; that is waited for, so that it depends
@@ -125,7 +125,7 @@ impl Head {
         }
         *steps = steps.wrapping_add(1);
         let sequence = *steps;
-        Ok(self.pending.take().map(|(number, _)| Flipped { number, at: now(), sequence }))
+        Ok(self.pending.take().map(|(number, _)| Flipped { number, at: now(), sequence, torn: false }))
     }
 
     /// A vblank: flips what is in flight, if its fence has signalled.
@@ -138,7 +138,7 @@ impl Head {
             }
             Some((number, _)) => {
                 let at = self.last_vblank(now);
-                Vblank::Flipped(Flipped { number, at, sequence: self.count_until(at) })
+                Vblank::Flipped(Flipped { number, at, sequence: self.count_until(at), torn: false })
             }
         }
     }
@@ -203,7 +203,7 @@ mod tests {
         let committed = head.commit(None, MS(1013)).expect("a commit");
         assert_eq!((committed.number, committed.vblank_at), (1, Some(MS(1020))));
         // The timer is a little late; the vblank was not.
-        let flipped = Flipped { number: 1, at: MS(1020), sequence: 2 };
+        let flipped = Flipped { number: 1, at: MS(1020), sequence: 2, torn: false };
         assert_eq!(head.vblank(MS(1021)), Vblank::Flipped(flipped));
         assert_eq!(head.vblank(MS(1030)), Vblank::Idle);
     }
@@ -221,7 +221,7 @@ mod tests {
         let committed = head.commit(None, MS(1013)).expect("a commit");
         assert_eq!(committed.vblank_at, None);
         let flipped = head.step(|| MS(5000)).expect("a step");
-        assert_eq!(flipped, Some(Flipped { number: 1, at: MS(5000), sequence: 1 }));
+        assert_eq!(flipped, Some(Flipped { number: 1, at: MS(5000), sequence: 1, torn: false }));
         assert_eq!(head.step(|| MS(5001)).expect("a step"), None, "nothing is in flight");
         head.commit(None, MS(5002)).expect("another commit");
         let flipped = head.step(|| MS(5003)).expect("a step").expect("a flip");

@@ -70,6 +70,8 @@ pub struct Frame {
     pub overlays: Vec<(usize, Layer)>,
     /// The pointer's image, if a plane shows it.
     pub cursor: Option<Cursor>,
+    /// Where nothing but the primary plane's buffer is another, it need not wait for a vblank.
+    pub may_tear: bool,
 }
 
 /// What the primary plane shows.
@@ -102,9 +104,14 @@ pub struct Cursor {
 }
 
 impl Frame {
+    /// The picture that was drawn last, and nothing else.
+    pub fn same() -> Self {
+        Self { primary: Primary::Same, overlays: Vec::new(), cursor: None, may_tear: false }
+    }
+
     /// A frame of nothing but a new picture.
     pub fn drawn(slot: Slot, render: Option<RenderFence>, damage: Vec<Rectangle<i32, Physical>>) -> Self {
-        Self { primary: Primary::Drawn { slot, render, damage }, overlays: Vec::new(), cursor: None }
+        Self { primary: Primary::Drawn { slot, render, damage }, ..Self::same() }
     }
 
     /// The fence of the composed picture, where it is new and not drawn yet.

@@ -24,6 +24,7 @@ pub mod planes;
 pub mod proposal;
 mod ring;
 pub mod schedule;
+pub mod vsync;
 
 use std::io;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct Committed {
     pub out_fence: Option<ScanoutFence>,
     /// When to call [`Head::vblank`], on outputs whose flips no kernel announces.
     pub vblank_at: Option<Duration>,
+    /// It waits for no vblank, and may be seen to replace what was there: see [`Frame::may_tear`].
+    pub tears: bool,
 }
 
 /// A commit reached the screen.
@@ -94,6 +97,8 @@ pub struct Flipped {
     pub at: Duration,
     /// The vblank counter. It wraps.
     pub sequence: u32,
+    /// It waited for no vblank; `at` is of the one before.
+    pub torn: bool,
 }
 
 /// Why a commit was not made, by what to do about it. Nothing on the screen has changed.
@@ -248,6 +253,31 @@ impl Head {
         match self {
             Self::Kms(head) => head.scanout(),
             Self::Headless(_) | Self::Nested(_) => None,
+        }
+    }
+
+    /// Whether the display can wait for frames, instead of refreshing at a fixed rate.
+    pub fn can_vary(&self) -> bool {
+        match self {
+            Self::Kms(head) => head.can_vary(),
+            Self::Headless(_) | Self::Nested(_) => false,
+        }
+    }
+
+    /// Whether the display is to wait for its frames, from the next commit on. Returns whether it will: see
+    /// [`kms::head::Head::set_variable`].
+    pub fn set_variable(&mut self, wanted: bool) -> bool {
+        match self {
+            Self::Kms(head) => head.set_variable(wanted),
+            Self::Headless(_) | Self::Nested(_) => false,
+        }
+    }
+
+    /// Whether frames can be shown without waiting for a vblank: see [`Frame::may_tear`].
+    pub fn can_tear(&self) -> bool {
+        match self {
+            Self::Kms(head) => head.can_tear(),
+            Self::Headless(_) | Self::Nested(_) => false,
         }
     }
 

@@ -101,6 +101,16 @@ impl Pace {
         }
     }
 
+    /// The same on a display that waits for its frames: it refreshes when one comes, but not sooner than a refresh after the
+    /// one before.
+    pub fn latch_variable(&self, now: Duration, last: Option<Duration>, refresh: Duration) -> Latch {
+        let next = last.map(|last| last.saturating_add(refresh));
+        match next.map(|next| (next, next.saturating_sub(self.lead()))) {
+            Some((next, at)) if at > now => Latch { at, aim: Some(next) },
+            _ => Latch { at: now, aim: None },
+        }
+    }
+
     /// A frame that should have been begun at `planned` was ready at `ready`, as far as is known.
     pub fn took(&mut self, planned: Duration, ready: Duration) {
         let kept = self.cost.saturating_sub(self.cost / FORGOTTEN);
@@ -264,6 +274,17 @@ mod tests {
         assert_eq!(pace.latch(MS(1015), Some(MS(1000)), REFRESH).at, MS(1015), "the last moment has come");
         pace.flipped(None, Some(last), last + MS(11), REFRESH);
         assert_eq!(latch(&pace).aim, None, "off the grid");
+    }
+
+    #[test]
+    fn a_display_that_waits_is_latched_for_at_once_but_not_sooner_than_it_can_refresh() {
+        let pace = Pace::default();
+        let latch = |now| pace.latch_variable(MS(now), Some(MS(1000)), REFRESH);
+        let for_the_next = Latch { at: MS(1015), aim: Some(MS(1016)) };
+        assert_eq!([latch(1000), latch(1014)], [for_the_next; 2]);
+        assert_eq!(latch(1015), Latch { at: MS(1015), aim: None });
+        assert_eq!(latch(1020), Latch { at: MS(1020), aim: None }, "between the refreshes of a fixed rate");
+        assert_eq!(pace.latch_variable(MS(5), None, REFRESH), Latch { at: MS(5), aim: None });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! fds, Wayland objects, smithay or a clock: everything is generic over [`crate::fence::Fence`], so that
 //! the tests drive it with simulated fences.
 
+pub mod hints;
 pub mod pacing;
 pub mod policy;
 pub mod queue;

@@ -116,6 +116,8 @@ pub struct OutputRecord {
     pub imports: u64,
     /// Clients' buffers that were committed to planes.
     pub scanned_out: u64,
+    /// Frames that waited for no vblank.
+    pub torn: u64,
     /// Refreshes that were missed by frames which were begun at the last moment.
     pub missed: u64,
 }
@@ -261,6 +263,7 @@ impl Record {
         record.passes += work.passes;
         record.imports += work.imports;
         record.scanned_out += work.scanned_out;
+        record.torn += work.torn;
     }
 
     /// An output, whose number in the trace is `number`, missed a refresh.

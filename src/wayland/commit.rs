@@ -16,11 +16,14 @@ use std::{
 };
 
 use smithay::{
-    reexports::wayland_server::{
-        Client, DisplayHandle, Resource, Weak,
-        protocol::{
-            wl_callback::WlCallback,
-            wl_surface::{self, WlSurface},
+    reexports::{
+        wayland_protocols::wp::tearing_control::v1::server::wp_tearing_control_v1::WpTearingControlV1,
+        wayland_server::{
+            Client, DisplayHandle, Resource, Weak,
+            protocol::{
+                wl_callback::WlCallback,
+                wl_surface::{self, WlSurface},
+            },
         },
     },
     utils::{Logical, Point as Place, Rectangle},
@@ -82,6 +85,8 @@ pub struct SurfaceSync {
     pub release_callbacks: Vec<WlCallback>,
     /// The live fifo and commit-timing objects, with the constraints set since the last commit.
     pub pacing: PacingObjects,
+    /// The live tearing-control object.
+    pub(super) tearing_control: Option<Weak<WpTearingControlV1>>,
 }
 
 impl SurfaceSync {

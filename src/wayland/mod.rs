@@ -18,6 +18,7 @@ pub mod dmabuf;
 pub mod drm_syncobj;
 mod fifo;
 mod fractional_scale;
+pub mod hints;
 mod incoming;
 mod output;
 pub mod output_management;
@@ -26,6 +27,7 @@ mod pacing;
 mod seat;
 mod shm;
 mod single_pixel_buffer;
+mod tearing_control;
 mod traced;
 mod withheld;
 mod xdg_requests;
@@ -105,6 +107,7 @@ impl Globals {
         capture::create_globals(display);
         fifo::create_global(display);
         commit_timing::create_global(display);
+        hints::create_globals(display);
         // These globals need no state of ours: their objects live in the surfaces and outputs.
         OutputManagerState::new_with_xdg_output::<Compositor>(display);
         fractional_scale::create_global(display);

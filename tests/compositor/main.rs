@@ -14,6 +14,7 @@ mod capture;
 mod debug;
 mod gpu_loss;
 mod hidden;
+mod hints;
 mod input;
 mod kept;
 mod nested;

@@ -23,7 +23,7 @@ impl Rack {
         connectors.map(enabled).filter(|enabled| *enabled).count()
     }
 
-    fn session(&self, arguments: &[&str]) -> Session {
+    pub(crate) fn session(&self, arguments: &[&str]) -> Session {
         let device = self.device();
         let session = Session::start(&[&["--device", &device][..], &MODE, arguments].concat());
         wait_until("all displays are lit", || self.lit() == self.displays);

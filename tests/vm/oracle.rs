@@ -9,6 +9,7 @@ mod harness;
 mod hotplug;
 mod overlay;
 mod rack;
+mod vsync;
 
 use std::{
     collections::BTreeMap,

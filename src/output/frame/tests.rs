@@ -85,7 +85,7 @@ fn on_a_steady_grid_a_frame_is_begun_just_before_its_refresh() {
 
 #[test]
 fn a_window_is_latched_at_once_on_whatever_grid_its_parent_flips() {
-    let mut machine = FrameMachine::new(REFRESH).at_once();
+    let mut machine = FrameMachine::new(REFRESH).with_cadence(Cadence::AtOnce);
     let _ = machine.resume(MS(0));
     let mut now = MS(0);
     for frame in 1..10 {
@@ -97,6 +97,26 @@ fn a_window_is_latched_at_once_on_whatever_grid_its_parent_flips() {
         now = flip;
     }
     assert_eq!(machine.misses(), 0);
+}
+
+#[test]
+fn a_display_that_waits_is_latched_for_when_a_frame_comes_but_not_before_it_can_refresh() {
+    let mut machine = FrameMachine::new(REFRESH).with_cadence(Cadence::Variable);
+    let _ = machine.resume(MS(0));
+    assert!(matches!(machine.timer(MS(0)), Some(Action::Latch { .. })));
+    assert_eq!(machine.latched(Outcome::Submitted, MS(0)), None);
+    let flip = MS(20);
+    assert_eq!(machine.flipped(flip, flip), None);
+    let soon = flip + REFRESH - machine.pace().lead();
+    assert_eq!(machine.signal_by(flip), Some(soon));
+    assert_eq!(machine.damaged(flip + MS(2)), Some(Action::ArmTimer(soon)));
+    assert!(matches!(machine.timer(soon), Some(Action::Latch { .. })));
+    assert_eq!(machine.latched(Outcome::NothingToDraw, soon), None);
+    // No refresh of a fixed rate is here.
+    let late = flip + REFRESH * 3 + REFRESH / 2;
+    assert_eq!(machine.signal_by(late), Some(late));
+    assert_eq!(machine.forecast(late).map(|forecast| forecast.presents_at), Some(late));
+    assert_eq!(machine.damaged(late), Some(Action::ArmTimer(late)));
 }
 
 #[test]

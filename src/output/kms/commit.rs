@@ -64,6 +64,8 @@ pub(super) struct Accepted {
     pub(super) fences: Fences,
     /// The out-fences, in the order of the request.
     pub(super) out: Vec<Option<OwnedFd>>,
+    /// It waits for no vblank.
+    pub(super) tears: bool,
 }
 
 /// How long to wait for the GPU where the device takes no in-fence. Longer than any healthy frame.
@@ -123,7 +125,15 @@ pub(super) fn submit<'fence>(
     if fences != wanted {
         remember(device, wanted, fences);
     }
-    Ok(Accepted { fences, out })
+    Ok(Accepted { fences, out, tears: false })
+}
+
+/// Commits a request that changes nothing but the buffer of a primary plane, without waiting for a vblank. A device that says no
+/// says nothing of fences with that.
+pub(super) fn tear(device: &Device, request: Request<'_>) -> Result<Accepted, CommitError> {
+    let flags = Flags::NONBLOCK | Flags::PAGE_FLIP_EVENT | Flags::PAGE_FLIP_ASYNC;
+    let out = request.send(device.fd(), flags).map_err(CommitError::from_kernel)?;
+    Ok(Accepted { fences: Fences { in_fence: true, out_fence: false }, out, tears: true })
 }
 
 /// Calls `send` with fewer and fewer fences until it is not refused in the ways in which drivers refuse a property that

@@ -77,7 +77,7 @@ properties! {
         Ctm = "CTM",
         /// Colours on their way to the display, a blob, or 0.
         GammaLut = "GAMMA_LUT",
-        /// Variable refresh; we leave it off.
+        /// Whether the display waits for frames: variable refresh (Linux 4.21).
         VrrEnabled = "VRR_ENABLED",
     }
 }

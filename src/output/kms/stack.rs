@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use drm::buffer::DrmFourcc as Fourcc;
 use drm::control::{PlaneType, crtc, framebuffer};
-use smithay::backend::allocator::Buffer as _;
+use smithay::backend::allocator::{Buffer as _, Format};
 use smithay::utils::{Buffer, Physical, Point, Rectangle, Size};
 
 use super::device::{Device, Pipe, Plane};
@@ -131,17 +131,17 @@ impl Shows {
         Self { hotspot: Some(hotspot), ..self }
     }
 
-    fn framebuffer(&self) -> framebuffer::Handle {
+    pub(super) fn framebuffer(&self) -> framebuffer::Handle {
         match &self.source {
             Source::Slot(slot) => slot.framebuffer().handle(),
             Source::Client(framebuffer, _) => framebuffer.handle(),
         }
     }
 
-    fn fourcc(&self) -> Fourcc {
+    pub(super) fn format(&self) -> Format {
         match &self.source {
-            Source::Slot(slot) => slot.framebuffer().format().code,
-            Source::Client(framebuffer, _) => framebuffer.format().code,
+            Source::Slot(slot) => slot.framebuffer().format(),
+            Source::Client(framebuffer, _) => framebuffer.format(),
         }
     }
 
@@ -155,6 +155,16 @@ impl Shows {
             _ => false,
         };
         same_source && (self.src, self.dst, self.hotspot) == (other.src, other.dst, other.hotspot)
+    }
+
+    /// Whether it is another buffer of a client's of the same kind, shown in the same way: what a display may be able to change
+    /// in the middle of a refresh.
+    fn is_flip_of(&self, before: &Self) -> bool {
+        let (Source::Client(ours, _), Source::Client(theirs, _)) = (&self.source, &before.source) else {
+            return false;
+        };
+        let shown = |shows: &Self| (shows.src, shows.dst, shows.hotspot);
+        ours.format() == theirs.format() && shown(self) == shown(before)
     }
 
     /// Whether it shows this buffer of ours.
@@ -198,7 +208,7 @@ impl Shows {
         request.set_if_present(props, PlaneProp::Rotation, ROTATE_0);
         request.set_if_present(props, PlaneProp::Alpha, OPAQUE);
         request.set_if_present(props, PlaneProp::PixelBlendMode, PREMULTIPLIED);
-        if is_yuv(self.fourcc()) {
+        if is_yuv(self.format().code) {
             request.set_if_present(props, PlaneProp::ColorEncoding, BT601);
             request.set_if_present(props, PlaneProp::ColorRange, LIMITED_RANGE);
         }
@@ -259,6 +269,16 @@ impl Stack {
     /// Whether every plane shows the same as in `other`.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.0.len() == other.0.len() && self.0.iter().all(|(which, shows)| other.has(*which, shows))
+    }
+
+    /// If nothing but the buffer on the primary plane is another than in `before`, of the same kind: that one.
+    pub(super) fn flip_of(&self, before: &Self) -> Option<&Shows> {
+        let others_stay = || {
+            let others = self.0.iter().filter(|(which, _)| **which != Which::Primary);
+            others.into_iter().all(|(which, shows)| before.has(*which, shows))
+        };
+        let (shows, shown) = (self.get(Which::Primary)?, before.get(Which::Primary)?);
+        (shows.is_flip_of(shown) && self.0.len() == before.0.len() && others_stay()).then_some(shows)
     }
 
     /// Whether the plane shows just this.

@@ -329,7 +329,7 @@ impl Head {
     fn committed(&mut self, number: u64) -> Committed {
         let untold = !self.parent.borrow().tells_times();
         self.pending = Some(Pending { number, wanted: false, untold });
-        Committed { number, out_fence: None, vblank_at: None }
+        Committed { number, out_fence: None, vblank_at: None, tears: false }
     }
 
     /// Has `done` called when the parent may be done with something; then [`Head::released`] is to be called.
@@ -361,7 +361,7 @@ impl Head {
         let flipped = match word {
             Word::Presented { at, sequence, flags } => {
                 self.flags = flags;
-                Flipped { number, at, sequence }
+                Flipped { number, at, sequence, torn: false }
             }
             Word::Wanted | Word::Discarded => {
                 pending.wanted |= word == Word::Wanted;
@@ -371,7 +371,7 @@ impl Head {
                 }
                 self.flags = 0;
                 // Refreshes are not counted by frame callbacks: wp_presentation has 0 for that.
-                Flipped { number, at: now, sequence: 0 }
+                Flipped { number, at: now, sequence: 0, torn: false }
             }
         };
         self.pending = None;

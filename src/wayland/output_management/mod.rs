@@ -56,6 +56,8 @@ pub struct HeadState {
     pub transform: Transform,
     /// How many pixels a logical one has.
     pub scale: f64,
+    /// Whether it is to wait for frames, always or at times.
+    pub adaptive_sync: bool,
 }
 
 /// What a client wants of a display.
@@ -249,8 +251,13 @@ impl Head {
         if told.map(|told| told.scale) != Some(state.scale) {
             self.object.scale(state.scale);
         }
-        if is_new && self.object.version() >= zwlr_output_head_v1::EVT_ADAPTIVE_SYNC_SINCE {
-            self.object.adaptive_sync(AdaptiveSyncState::Disabled);
+        if told.map(|told| told.adaptive_sync) != Some(state.adaptive_sync)
+            && self.object.version() >= zwlr_output_head_v1::EVT_ADAPTIVE_SYNC_SINCE
+        {
+            self.object.adaptive_sync(match state.adaptive_sync {
+                true => AdaptiveSyncState::Enabled,
+                false => AdaptiveSyncState::Disabled,
+            });
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod arrange;
 mod plan;
+mod vsync;
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -34,6 +35,7 @@ use crate::fence::roles::ScanoutFence;
 use crate::output::layer::Frame;
 use crate::output::{CommitError, Committed, Flipped};
 use arrange::Next;
+use vsync::Vsync;
 
 /// Whether the hardware's state is what we believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ enum Lit {
 struct Shown {
     number: u64,
     stack: Stack,
+    torn: bool,
 }
 
 /// One display that is lit, or about to be with the first commit.
@@ -71,6 +74,7 @@ pub struct Head {
     /// The newest composed picture, which may not be on the screen.
     drawn: Option<Rc<Slot>>,
     plans: Plans,
+    vsync: Vsync,
     commits: u64,
     writeback: Option<Writeback>,
 }
@@ -110,6 +114,7 @@ impl Head {
             abandoned: Vec::new(),
             drawn: None,
             plans: Plans::default(),
+            vsync: Vsync::default(),
             commits: 0,
             writeback: None,
         }
@@ -187,23 +192,26 @@ impl Head {
     /// [`CommitError`], sorted by what to do.
     pub fn commit(&mut self, frame: Frame) -> Result<Option<Committed>, CommitError> {
         let plain = !frame.shows_clients() && frame.cursor.is_none();
-        let accepted = self.prepare(frame).and_then(|prepared| {
-            let Some(prepared) = prepared else { return Ok(None) };
-            let wanted = self.fences(&prepared);
-            let in_fences = prepared.next.in_fences.iter().map(|(_, fence)| fence);
-            let build = |fences| self.build(&prepared, fences);
-            let accepted =
-                commit::submit(&self.device, prepared.modeset.is_some(), wanted, in_fences, build)?;
-            Ok(Some((prepared.next, accepted, prepared.capture)))
-        });
-        match accepted {
+        match self.submit(frame) {
             Ok(None) => Ok(None),
-            Ok(Some((next, accepted, capture))) => Ok(Some(self.apply(next, accepted, capture))),
+            Ok(Some((prepared, accepted))) => Ok(Some(self.apply(prepared, accepted))),
             Err(error) => {
                 self.roll_back(&error, plain);
                 Err(error)
             }
         }
+    }
+
+    fn submit(&mut self, frame: Frame) -> Result<Option<(Prepared, Accepted)>, CommitError> {
+        let Some(prepared) = self.prepare(frame)? else { return Ok(None) };
+        if let Some(accepted) = self.tear(&prepared)? {
+            return Ok(Some((prepared, accepted)));
+        }
+        let wanted = self.fences(&prepared);
+        let in_fences = prepared.next.in_fences.iter().map(|(_, fence)| fence);
+        let build = |fences| self.build(&prepared, fences);
+        let accepted = commit::submit(&self.device, prepared.modeset.is_some(), wanted, in_fences, build)?;
+        Ok(Some((prepared, accepted)))
     }
 
     /// Takes a flip of this head's CRTC: what was pending is on the screen, and what it replaced is free. `None` if
@@ -213,11 +221,11 @@ impl Head {
             return None;
         }
         let shown = self.pending.take()?;
-        let number = shown.number;
+        let (number, torn) = (shown.number, shown.torn);
         self.on_screen = Some(shown);
         self.abandoned.clear();
         self.device.framebuffers().forget_gone();
-        Some(Flipped { number, at: flip.at, sequence: flip.sequence })
+        Some(Flipped { number, at: flip.at, sequence: flip.sequence, torn })
     }
 
     /// The session is paused: the device's state is no longer ours to know. What is in flight may still flip.
@@ -230,6 +238,7 @@ impl Head {
     /// The session is back, or the output is to go on again: the next commit sets everything.
     pub fn resume(&mut self) {
         self.start_anew();
+        self.vsync = Vsync::default();
     }
 
     /// No longer waits for the flip of the commit in flight, which has not come for too long. Its buffer stays out of
@@ -285,6 +294,7 @@ impl Head {
     /// kernel's is asked for again.
     fn start_anew(&mut self) {
         self.lit = Lit::NeedsModeset;
+        self.vsync.start_anew();
         self.plans.forget();
         if let Some(cursor) = &mut self.cursor {
             cursor.forgive();
@@ -311,9 +321,11 @@ impl Head {
         if self.pending.is_some() {
             return Err(CommitError::Busy);
         }
+        let may_tear = frame.may_tear;
         let next = self.arrange(frame)?;
+        let variable = self.vsync.change().filter(|_| !modeset);
         let before = self.on_screen.as_ref().filter(|_| !modeset).map(|shown| &shown.stack);
-        if before.is_some_and(|before| next.stack.is_same_as(before)) {
+        if variable.is_none() && before.is_some_and(|before| next.stack.is_same_as(before)) {
             return Ok(None);
         }
         // The picture that the damage counts from is not on the screen after a modeset, or behind a client's buffer.
@@ -332,7 +344,7 @@ impl Head {
             None
         };
         let capture = self.writeback.as_mut().and_then(Writeback::next_target);
-        Ok(Some(Prepared { next, modeset, clips, capture }))
+        Ok(Some(Prepared { next, modeset, clips, capture, variable, may_tear }))
     }
 
     fn build<'fence>(&self, prepared: &'fence Prepared, fences: Fences) -> Request<'fence> {
@@ -346,6 +358,9 @@ impl Head {
         prepared.next.stack.add_to(&mut request, &self.planes, self.crtc(), before);
         if let Some(clips) = &prepared.clips {
             request.set(&self.pipe.primary.props, PlaneProp::FbDamageClips, clips.id());
+        }
+        if let Some(variable) = prepared.variable {
+            request.set(&self.pipe.crtc.props, CrtcProp::VrrEnabled, variable.into());
         }
         for (which, fence) in prepared.next.in_fences.iter().filter(|_| fences.in_fence) {
             if let Some(plane) = self.planes.get(*which) {
@@ -361,9 +376,13 @@ impl Head {
         request
     }
 
-    fn apply(&mut self, next: Next, accepted: Accepted, capture: Option<Capture>) -> Committed {
+    fn apply(&mut self, prepared: Prepared, accepted: Accepted) -> Committed {
+        let Prepared { next, capture, variable, .. } = prepared;
         self.commits += 1;
-        let number = self.commits;
+        let (number, tears) = (self.commits, accepted.tears);
+        if let Some(variable) = variable {
+            self.vsync.changed(variable);
+        }
         if let Some(slot) = next.drawn {
             self.swapchain.committed(&slot);
             self.drawn = Some(slot);
@@ -372,7 +391,7 @@ impl Head {
             cursor.committed(image);
         }
         self.lit = Lit::On;
-        self.pending = Some(Shown { number, stack: next.stack });
+        self.pending = Some(Shown { number, stack: next.stack, torn: tears });
         let mut out = accepted.out.into_iter();
         let out_fence = if accepted.fences.out_fence { out.next().flatten() } else { None };
         let out_fence = out_fence.map(ScanoutFence::from_kernel);
@@ -382,7 +401,7 @@ impl Head {
         if let (Some(writeback), Some(capture)) = (&mut self.writeback, capture) {
             writeback.started(number, capture, out.next().flatten());
         }
-        Committed { number, out_fence, vblank_at: None }
+        Committed { number, out_fence, vblank_at: None, tears }
     }
 
     /// The rule of this project's name: the fence of commit N+1 releases the buffers of commit N. The framebuffers stay
@@ -398,6 +417,9 @@ impl Head {
         self.swapchain.forget_ages();
         if let Some(cursor) = &mut self.cursor {
             cursor.forget_ages();
+        }
+        if let CommitError::Refused(_) = error {
+            self.vsync.give_up();
         }
         match error {
             // The planes are to blame, and the caller tries without.
@@ -419,6 +441,10 @@ struct Prepared {
     modeset: Option<TurnOff>,
     clips: Option<Blob>,
     capture: Option<Capture>,
+    /// Whether the display is to wait for its frames, if that changes.
+    variable: Option<bool>,
+    /// See [`Frame::may_tear`].
+    may_tear: bool,
 }
 
 impl Drop for Head {
