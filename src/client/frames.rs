@@ -107,7 +107,7 @@ impl Client {
                 options.frames,
             ),
             flights: BTreeMap::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(options.each),
             pending: Pending::default(),
             options,
         }
@@ -304,6 +304,7 @@ impl Client {
 
     /// The buffer of `commit` is ours, and is poisoned before anything else.
     fn released(&mut self, commit: u64) {
+        let now = now_ns();
         let Some(flight) = self.flights.get(&commit) else { return };
         let id = flight.buffer;
         let poisoned = match self.swapchain.release(id, commit, self.run.size) {
@@ -311,7 +312,7 @@ impl Client {
             Release::Obsolete(_) => Ok(()),
             Release::Unexpected => return self.ledger.released_twice(id.0),
         };
-        self.ledger.released(commit, now_ns());
+        self.ledger.released(commit, now);
         self.forget(commit);
         if let Err(error) = poisoned {
             return self.fail(error.into());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::stats::Samples;
+use super::stats::{CommitTimes, Samples};
 
 /// How much earlier than the flip that ends a scan-out its release may seem to have come: both are told by
 /// the kernel, to us in two messages.
@@ -72,6 +72,8 @@ struct Commit {
     ready: Option<u64>,
     released: Option<u64>,
     answered: bool,
+    presented: Option<u64>,
+    zero_copy: bool,
 }
 
 /// The commits that are still open, and what has been seen of all.
@@ -107,6 +109,8 @@ pub struct Ledger {
     pub to_ready: Samples,
     /// What the compositor did wrong.
     pub violations: Vec<Violation>,
+    /// The times of each commit that is struck off, if they are wanted.
+    pub each: Option<Vec<CommitTimes>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +120,11 @@ struct Shown {
 }
 
 impl Ledger {
+    /// Without commits; one that keeps the times of `each`, or not.
+    pub fn new(each: bool) -> Self {
+        Self { each: each.then(Vec::new), ..Self::default() }
+    }
+
     /// Forgets how many were shown and all times, but nothing that is open and no violation: a warm-up is over.
     pub fn start_over(&mut self) {
         (self.presented, self.zero_copy, self.missed_vblanks) = (0, 0, 0);
@@ -123,6 +132,7 @@ impl Ledger {
         for samples in times.into_iter().chain([&mut self.to_release, &mut self.to_ready]) {
             *samples = Samples::default();
         }
+        self.each.iter_mut().for_each(Vec::clear);
     }
 
     /// A commit is sent. They are numbered in order.
@@ -142,7 +152,7 @@ impl Ledger {
     /// The compositor says it was shown at `at`.
     pub fn presented(&mut self, commit: u64, at: u64, zero_copy: bool) {
         let Some(entry) = self.open.get_mut(&commit) else { return };
-        entry.answered = true;
+        (entry.answered, entry.presented, entry.zero_copy) = (true, Some(at), zero_copy);
         self.presented += 1;
         self.zero_copy += u64::from(zero_copy);
         self.to_present.push(micros(entry.at, at));
@@ -256,9 +266,13 @@ impl Ledger {
     }
 
     fn strike_off(&mut self, commit: u64) {
-        if self.open.get(&commit).is_some_and(|entry| entry.answered && entry.released.is_some()) {
-            self.open.remove(&commit);
+        let Some(entry) = self.open.get(&commit).filter(|entry| entry.answered) else { return };
+        let Some(released) = entry.released else { return };
+        if let Some(each) = &mut self.each {
+            let Commit { at: committed, ready, presented, zero_copy, .. } = *entry;
+            each.push(CommitTimes { commit, committed, ready, presented, zero_copy, released });
         }
+        self.open.remove(&commit);
     }
 }
 
@@ -296,6 +310,7 @@ mod tests {
         let summary = ledger.to_present.summary().expect("samples");
         assert_eq!((summary.min, summary.max), (4000, 4000));
         assert_eq!(ledger.to_release.summary().expect("samples").max, 28_000);
+        assert_eq!(ledger.each, None);
         assert!(ledger.open.is_empty());
     }
 
@@ -312,6 +327,23 @@ mod tests {
         assert_eq!((ledger.presented, ledger.missed_vblanks, ledger.committed), (2, 1, 3));
         assert_eq!(ledger.to_present.summary().expect("samples").max, 2000);
         assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 1000 }]);
+    }
+
+    #[test]
+    fn each_commit_is_told_with_its_times_once_all_of_them_are_known() {
+        let mut ledger = Ledger { each: Some(Vec::new()), ..ledger(3) };
+        ledger.presented(1, 20 * MS, true);
+        ledger.start_over();
+        ledger.discarded(3);
+        ledger.presented(2, 36 * MS, false);
+        ledger.released(2, 50 * MS);
+        ledger.released(1, 37 * MS);
+        let times = |commit: u64, presented, zero_copy, released| {
+            let at = commit * 16 * MS;
+            CommitTimes { commit, committed: at, ready: Some(at), presented, zero_copy, released }
+        };
+        let expected = [times(2, Some(36 * MS), false, 50 * MS), times(1, Some(20 * MS), true, 37 * MS)];
+        assert_eq!(ledger.each.as_deref(), Some(&expected[..]));
     }
 
     #[test]

@@ -97,6 +97,9 @@ pub struct Options {
     /// End with a line of JSON instead of a summary.
     #[arg(long)]
     pub json: bool,
+    /// That line has the times of each commit, too.
+    #[arg(long, requires = "json")]
+    pub each: bool,
     /// Where --fence-random and --after-random start.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -330,12 +333,14 @@ mod tests {
             "--after-ms=40",
             "--after-random",
             "--warm-up=3",
+            "--each",
             "--busy-limit-s=2",
         ])
         .expect("options");
         assert_eq!((options.sync, options.source, options.buffers), (Sync::Implicit, Kind::Vgem, 2));
         assert_eq!(options.size, WindowSize((800, 600)));
-        assert!(options.fence_random && options.fullscreen && options.tearing && options.json);
+        assert!(options.fence_random && options.fullscreen && options.tearing);
+        assert!(options.json && options.each);
         assert_eq!((options.after_ms, options.after_random, options.warm_up), (40, true, 3));
     }
 

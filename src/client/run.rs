@@ -170,6 +170,7 @@ impl Client {
             commit_to_ready_us: ledger.to_ready.summary(),
             violations: ledger.violations.iter().map(ToString::to_string).collect(),
             errors: run.errors.clone(),
+            commits: ledger.each.clone(),
         }
     }
 }

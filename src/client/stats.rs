@@ -55,6 +55,23 @@ impl fmt::Display for Summary {
     }
 }
 
+/// The times of a commit, on CLOCK_MONOTONIC in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CommitTimes {
+    /// Its number.
+    pub commit: u64,
+    /// When it was sent.
+    pub committed: u64,
+    /// When the client's own fence signalled.
+    pub ready: Option<u64>,
+    /// When it was shown, if it was.
+    pub presented: Option<u64>,
+    /// Whether it was shown by direct scan-out.
+    pub zero_copy: bool,
+    /// When the client saw that its buffer was back.
+    pub released: u64,
+}
+
 /// What the client has to say about the compositor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -95,6 +112,9 @@ pub struct Report {
     pub violations: Vec<String>,
     /// What else went wrong, so that the run ended early.
     pub errors: Vec<String>,
+    /// Those commits of which everything is known, if somebody wants them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits: Option<Vec<CommitTimes>>,
 }
 
 impl Report {
@@ -198,6 +218,7 @@ mod tests {
             commit_to_ready_us: None,
             violations: Vec::new(),
             errors: Vec::new(),
+            commits: None,
         }
     }
 
