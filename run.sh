@@ -25,8 +25,8 @@ usage() {
                             random run that failed, that run again
 ./run.sh check              formatting and lints
 ./run.sh bench [CASE…]      the benchmarks, or some of them: allocations, scale; in the guest sync-calls, policies and nested;
-                            and in the newer guest, beside other compositors, latency, isolation, idle, throughput,
-                            system-calls, commits, surfaces, memory, start
+                            and in the newer guest, beside other compositors, latency, isolation, fence-to-commit,
+                            release, idle, throughput, system-calls, commits, surfaces, memory, start
     --peers NAME,…          beside these: weston, sway, labwc, hyprland (the default), mutter, kwin
     --runs N                rounds, in each of which every compositor has its turn (default: 3)
     --seconds S             how long each load of them is measured (default: 10); all of them take about an hour
@@ -305,7 +305,7 @@ bench_peers() {
 
 here_cases=(allocations scale)
 guest_cases=(sync-calls policies nested)
-peers_cases=(latency isolation idle throughput system-calls commits surfaces memory start)
+peers_cases=(latency isolation fence-to-commit release idle throughput system-calls commits surfaces memory start)
 
 bench() {
     local case here=() guest=() beside=() peers=weston,sway,labwc,hyprland runs=3 seconds=10

@@ -2,17 +2,22 @@
 //! what every compositor has, `wl_shm` and subsurfaces, so that all of them have the same to show at the same places.
 //!
 //! It prints a line of JSON when everything has been shown, and one at the end.
+//!
+//! With `--wake-ups` it shows nothing, and prints how long the machine takes to wake a process that sleeps.
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use fencepost::watch::feed::exchange;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::time::{ClockId, clock_gettime};
 use wayland_client::globals::{GlobalList, GlobalListContents, registry_queue_init};
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_callback::{self, WlCallback};
@@ -39,6 +44,8 @@ const SIDE: i32 = 16;
 const BURST: u64 = 64;
 /// How often `--flood` says how many it has made.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Between two wake-ups everybody sleeps.
+const WAKE_UP_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Parser)]
 struct Options {
@@ -57,6 +64,12 @@ struct Options {
     /// Wait for the first compositor that listens in XDG_RUNTIME_DIR.
     #[arg(long)]
     wait: bool,
+    /// Show nothing: wake another process so often, by an eventfd.
+    #[arg(long, value_name = "N")]
+    wake_ups: Option<usize>,
+    /// Be that process: the eventfd is stdin, and stdout is told when it was seen.
+    #[arg(long)]
+    sleeper: bool,
 }
 
 struct Surface {
@@ -85,6 +98,12 @@ struct Said {
 
 fn main() {
     let options = Options::parse();
+    if options.sleeper {
+        return sleep_and_tell();
+    }
+    if let Some(count) = options.wake_ups {
+        return wake_up(count);
+    }
     let connection = connect(options.wait);
     let (globals, mut queue) = registry_queue_init::<Said>(&connection).expect("globals");
     let handle = queue.handle();
@@ -107,6 +126,49 @@ fn main() {
     };
     let (presented, seconds) = (said.presented, start.elapsed().as_secs_f64());
     println!(r#"{{"presented": {presented}, "commits": {commits}, "seconds": {seconds:.3}}}"#);
+}
+
+/// Wakes a process that waits as an event loop does, and prints the nearest ranks of how long that took.
+fn wake_up(count: usize) {
+    let fd = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.arg("--sleeper").stdin(fd.try_clone().expect("a file descriptor")).stdout(Stdio::piped());
+    let mut sleeper = command.spawn().expect("another process");
+    let mut told = sleeper.stdout.take().expect("a pipe");
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..count {
+        std::thread::sleep(WAKE_UP_EVERY);
+        let (written, mut seen) = (monotonic_ns(), [0; 8]);
+        rustix::io::write(&fd, &1_u64.to_ne_bytes()).expect("an eventfd");
+        told.read_exact(&mut seen).expect("the time");
+        times.push(u64::from_ne_bytes(seen).saturating_sub(written) / 1000);
+    }
+    sleeper.kill().expect("it is there");
+    sleeper.wait().expect("it ends");
+    times.sort_unstable();
+    let rank = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+    println!(
+        r#"{{"count": {count}, "p50_us": {}, "p99_us": {}, "max_us": {}}}"#,
+        rank(50),
+        rank(99),
+        rank(100)
+    );
+}
+
+fn sleep_and_tell() {
+    let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout());
+    loop {
+        poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None).expect("poll");
+        let seen = monotonic_ns();
+        rustix::io::read(&stdin, &mut [0; 8]).expect("an eventfd");
+        let told = stdout.write_all(&seen.to_ne_bytes()).and_then(|()| stdout.flush());
+        told.expect("somebody who listens");
+    }
+}
+
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
 }
 
 fn connect(wait: bool) -> Connection {
