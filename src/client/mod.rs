@@ -94,6 +94,9 @@ pub struct Options {
     /// The size, where the compositor leaves it to us.
     #[arg(long, value_name = "WxH", default_value = "640x480")]
     pub size: WindowSize,
+    /// How the buffers are said to be turned, as `wl_output.transform` counts: 0 to 7. The picture in them is what it is.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..8))]
+    pub buffer_transform: u32,
     /// End with a line of JSON instead of a summary.
     #[arg(long)]
     pub json: bool,

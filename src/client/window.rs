@@ -9,6 +9,7 @@ use wayland_client::globals::{BindError, GlobalList, GlobalListContents};
 use wayland_client::protocol::wl_buffer::{self, WlBuffer};
 use wayland_client::protocol::wl_callback::{self, WlCallback};
 use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_output::Transform;
 use wayland_client::protocol::wl_pointer::{self, WlPointer};
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
 use wayland_client::protocol::wl_seat::WlSeat;
@@ -107,6 +108,9 @@ impl Window {
             let manager: WpTearingControlManagerV1 =
                 globals.bind(&handle, 1..=1, ()).map_err(missing("wp_tearing_control_manager_v1"))?;
             manager.get_tearing_control(&surface, &handle, ()).set_presentation_hint(PresentationHint::Async);
+        }
+        if let Ok(transform) = Transform::try_from(options.buffer_transform) {
+            surface.set_buffer_transform(transform);
         }
         surface.commit();
         let role = Role { surface, xdg_surface, toplevel, syncobj_surface };

@@ -84,18 +84,19 @@ impl Screens {
 
 impl Compositor {
     /// Tells the client of a surface how it had best be drawn: as large as the largest of the outputs that show it needs,
-    /// or, before it is shown, the one where the pointer is. Each output turns pictures by itself.
+    /// or, before it is shown, the one where the pointer is. And turned as that output is, so that a plane can show it as it
+    /// is.
     pub(crate) fn prefer_scale(&self, surface: &WlSurface) {
         let shows = |(_, screen): &(OutputId, &Screen)| screen.shows(surface);
-        let scale = |screen: &Screen| screen.output.current_scale();
-        let largest = self.screens.iter().filter(shows).map(|(_, screen)| scale(screen));
-        let largest = largest.max_by(|a, b| a.fractional_scale().total_cmp(&b.fractional_scale()));
+        let scale = |screen: &Screen| screen.output.current_scale().fractional_scale();
+        let largest = self.screens.iter().filter(shows).map(|(_, screen)| screen);
+        let largest = largest.max_by(|a, b| scale(a).total_cmp(&scale(b)));
         let pointed = || {
             let area = self.shell.area_at(self.pointer_position())?;
-            self.screens.iter().find(|(_, screen)| screen.area() == area).map(|(_, screen)| scale(screen))
+            self.screens.iter().find(|(_, screen)| screen.area() == area).map(|(_, screen)| screen)
         };
-        if let Some(scale) = largest.or_else(pointed) {
-            let transform = smithay::utils::Transform::Normal;
+        if let Some(screen) = largest.or_else(pointed) {
+            let (scale, transform) = (screen.output.current_scale(), screen.output.current_transform());
             wayland::prefer(surface, scale.fractional_scale(), scale.integer_scale(), transform);
         }
     }

@@ -168,9 +168,9 @@ impl Gathering {
                 return;
             }
             let (at, scale) = (at - area.loc, screen.canvas.scale());
-            let item = item(content, at, screen);
             let bounds = area.size.to_f64().to_physical(scale).to_i32_round();
-            if self.cover.shows(item.dst, Rectangle::from_size(bounds)) {
+            if self.cover.shows(element::place(at, size, scale), Rectangle::from_size(bounds)) {
+                let item = item(content, at, screen);
                 self.seen.push(surface.clone());
                 self.cover.add(element::opaque_areas(content, at, scale));
                 self.scene.places.insert(surface.id(), self.scene.parts.len());
@@ -404,15 +404,14 @@ fn has_wishes(surface: &WlSurface) -> bool {
 /// What planes have to know of a surface whose origin is at `at` on the output.
 fn item(content: &Content, at: Point<i32, Logical>, screen: &Screen) -> Item {
     let size = content.size().unwrap_or_default();
-    let dst = element::place(at, size, screen.canvas.scale());
+    let mount = screen.mount();
+    let dst = mount.in_mode(element::place(at, size, screen.canvas.scale()));
     let opaque = Rectangle::from_size(size).subtract_rects(content.hides().iter().copied()).is_empty();
-    let upright = [screen.output.current_transform(), content.transform] == [Transform::Normal; 2];
-    let layer = if upright { layer(content, dst, opaque) } else { None };
-    Item { dst, opaque, layer }
+    Item { dst, opaque, layer: layer(content, dst, mount.of_buffer(content.transform), opaque) }
 }
 
 /// The content as a plane would show it; `None` if its pixels are not in a dma-buf of the client's, or upside down.
-fn layer(content: &Content, dst: Rectangle<i32, Physical>, opaque: bool) -> Option<Layer> {
+fn layer(content: &Content, dst: Rectangle<i32, Physical>, turned: Transform, opaque: bool) -> Option<Layer> {
     let picture = content.picture.as_ref()?;
     let ClientBuffer::Dmabuf(client) = &picture.buffer else { return None };
     let buffer = &client.dmabuf;
@@ -423,6 +422,7 @@ fn layer(content: &Content, dst: Rectangle<i32, Physical>, opaque: bool) -> Opti
         buffer: buffer.clone(),
         src: content.source()?,
         dst,
+        turned,
         opaque,
         acquire: picture.live.clone(),
         lease: picture.lease.clone()?,

@@ -27,6 +27,7 @@ use crate::{
         Head,
         display::{Scale, Settings},
         frame::{FrameMachine, State},
+        turn::Mount,
         vsync::Vrr,
     },
     render::Canvas,
@@ -150,6 +151,11 @@ impl Screen {
         let size = self.output.current_transform().transform_size(mode);
         let logical = size.to_f64().to_logical(self.output.current_scale().fractional_scale()).to_i32_round();
         Rectangle::new(self.output.current_location(), logical)
+    }
+
+    /// How its surfaces lie in the pixels of its mode.
+    pub(super) fn mount(&self) -> Mount {
+        Mount::new(self.head.mode().size, self.output.current_transform())
     }
 
     /// Makes the output what its head is now and its settings say, with this scale, at this place. What has not changed is

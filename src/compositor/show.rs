@@ -26,6 +26,7 @@ use crate::{
         kms::swapchain::BufferError,
         layer::{Advice, Cursor, Frame, Item, Primary},
         planes::Place,
+        turn::Mount,
     },
     render::{self, Canvas, Drawn, Renderer},
     trace::{self, OutputRecord},
@@ -95,7 +96,7 @@ impl Screen {
             tracing::info!("{}: the kernel refuses planes that it took in a test: {error}", self.head.name());
             self.head.refuse(&attempt.items, attempt.cursor);
             self.canvas.forget();
-            attempt = Attempt::without_planes(scene, self.head.mode().size);
+            attempt = Attempt::without_planes(scene, self.head.mode().size, self.mount());
             committed = self.try_show(renderer, scene, &attempt, &mut work, &mut awaited);
         }
         let (outcome, vblank_at) = match committed {
@@ -129,7 +130,7 @@ impl Screen {
 
     /// Decides what planes show.
     fn plan(&mut self, scene: &Scene) -> Attempt {
-        let mut attempt = Attempt::without_planes(scene, self.head.mode().size);
+        let mut attempt = Attempt::without_planes(scene, self.head.mode().size, self.mount());
         if self.no_planes {
             return attempt;
         }
@@ -264,8 +265,9 @@ impl Screen {
 
 impl Attempt {
     /// Everything is composed, the pointer as an item like others, above all.
-    fn without_planes(scene: &Scene, size: Size<i32, Physical>) -> Self {
-        let pointer = scene.pointer.image.extent().map(|dst| Item { dst, opaque: false, layer: None });
+    fn without_planes(scene: &Scene, size: Size<i32, Physical>, mount: Mount) -> Self {
+        let pointer = scene.pointer.image.extent().map(|dst| mount.in_mode(dst));
+        let pointer = pointer.map(|dst| Item { dst, opaque: false, layer: None });
         let pointed = pointer.is_some();
         let items = pointer.into_iter().chain(items(scene, size)).collect();
         Self { items, pointed, cursor: false, planes: false, places: Vec::new(), may_tear: false }

@@ -6,22 +6,24 @@
 use smithay::backend::allocator::dmabuf::Dmabuf;
 use smithay::backend::allocator::format::get_opaque;
 use smithay::backend::allocator::{Buffer as _, Fourcc};
-use smithay::utils::{Buffer, Physical, Point, Rectangle};
+use smithay::utils::{Buffer, Physical, Point, Rectangle, Transform};
 
 use super::Slot;
 use crate::buffer::Lease;
 use crate::fence::roles::RenderFence;
 use crate::fence::sync_file::SyncFile;
 
-/// A client's buffer, ready to be shown by a plane: upright, perhaps cut and scaled.
+/// A client's buffer, ready to be shown by a plane: perhaps cut, turned and scaled.
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// The buffer.
     pub buffer: Dmabuf,
     /// The part of it that is shown, in its own pixels.
     pub src: Rectangle<f64, Buffer>,
-    /// Where, in the display's pixels.
+    /// Where, in the pixels of the display's mode.
     pub dst: Rectangle<i32, Physical>,
+    /// How the buffer still has to be turned for that: see [`super::turn`].
+    pub turned: Transform,
     /// Nothing shines through: an alpha channel, if there is one, is ignored.
     pub opaque: bool,
     /// The client's fence where it has not signalled: KMS has to wait for it.
@@ -42,7 +44,7 @@ impl Layer {
 /// Something that is to be seen on an output, as far as planes are concerned.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Where, in the display's pixels.
+    /// Where, in the pixels of the display's mode, however the output is turned.
     pub dst: Rectangle<i32, Physical>,
     /// It hides all that is below it.
     pub opaque: bool,

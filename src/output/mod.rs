@@ -24,6 +24,7 @@ pub mod planes;
 pub mod proposal;
 mod ring;
 pub mod schedule;
+pub mod turn;
 pub mod vsync;
 
 use std::io;

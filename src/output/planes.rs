@@ -25,7 +25,7 @@ const PLANES_PER_ITEM: usize = 2;
 /// What the rule has to know of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Where it is, in the display's pixels.
+    /// Where it is, in the pixels of the display's mode.
     pub dst: Rectangle<i32, Physical>,
     /// It hides all that is below it.
     pub opaque: bool,

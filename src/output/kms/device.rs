@@ -27,6 +27,7 @@ use super::quirks::Quirks;
 use super::request::Request;
 use super::routing::{self, Wish};
 use super::scanout::Framebuffers;
+use crate::output::turn;
 
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,8 @@ pub struct Plane {
     pub crtcs: Vec<crtc::Handle>,
     /// What it can show; modifier INVALID stands for the driver's own layout.
     pub formats: FormatSet,
+    /// How it can turn what it shows: the bits of its rotation property.
+    pub rotations: u64,
 }
 
 /// A connector with a display.
@@ -474,7 +477,17 @@ fn read_planes(fd: &DrmDeviceFd, resources: &ResourceHandles) -> io::Result<Vec<
         };
         let formats = formats.unwrap_or_else(|| formats::without_modifiers(info.formats()));
         let crtcs = resources.filter_crtcs(info.possible_crtcs());
-        Ok(Plane { handle, kind, props, crtcs, formats })
+        let rotations = read_rotations(fd, &props)?;
+        Ok(Plane { handle, kind, props, crtcs, formats, rotations })
     };
     fd.plane_handles()?.into_iter().map(read).collect()
+}
+
+fn read_rotations(fd: &DrmDeviceFd, props: &Props<PlaneProp>) -> io::Result<u64> {
+    let Some(id) = props.id(PlaneProp::Rotation) else { return Ok(turn::ROTATE_0) };
+    // The bits that it knows are listed by their numbers, which the drm crate leaves out.
+    let (mut values, mut bits) = (Vec::new(), Vec::new());
+    drm_ffi::mode::get_property(fd.as_fd(), id.into(), Some(&mut values), Some(&mut bits))?;
+    let mask = |bit: &drm_ffi::drm_mode_property_enum| 1_u64.checked_shl(u32::try_from(bit.value).ok()?);
+    Ok(bits.iter().filter_map(mask).fold(0, std::ops::BitOr::bitor))
 }

@@ -11,7 +11,7 @@ use drm::buffer::{DrmFourcc as Fourcc, DrmModifier as Modifier};
 use smithay::backend::allocator::dmabuf::{Dmabuf, WeakDmabuf};
 use smithay::backend::allocator::format::FormatSet;
 use smithay::backend::allocator::{Buffer as _, Format};
-use smithay::utils::{Buffer, Physical, Rectangle, Size};
+use smithay::utils::{Buffer, Physical, Rectangle, Size, Transform};
 
 use super::device::Device;
 use super::framebuffer::Framebuffer;
@@ -83,6 +83,7 @@ struct ItemShape {
 #[derive(Clone, Debug, PartialEq)]
 struct LayerShape {
     src: Rectangle<f64, Buffer>,
+    turned: Transform,
     format: Format,
     size: Size<i32, Buffer>,
     live: bool,
@@ -97,6 +98,7 @@ impl Shape {
             opaque: item.opaque,
             layer: item.layer.as_ref().map(|layer| LayerShape {
                 src: layer.src,
+                turned: layer.turned,
                 format: layer.buffer.format(),
                 size: layer.buffer.size(),
                 live: layer.acquire.is_some(),

@@ -19,6 +19,7 @@ use super::swapchain::Slot;
 use crate::buffer::Lease;
 use crate::output::layer::Layer;
 use crate::output::planes::Overlays;
+use crate::output::turn::{self, ROTATE_0};
 
 /// One of a display's planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,8 @@ pub(super) struct Shows {
     source: Source,
     src: Rectangle<f64, Buffer>,
     dst: Rectangle<i32, Physical>,
+    /// The value of the plane's property.
+    rotation: u64,
     hotspot: Option<Point<i32, Physical>>,
 }
 
@@ -112,18 +115,20 @@ impl Shows {
             src: Rectangle::from_size(size.to_f64()),
             dst: Rectangle::new(at, Size::from((size.w, size.h))),
             source: Source::Slot(slot),
+            rotation: ROTATE_0,
             hotspot: None,
         }
     }
 
-    /// A client's buffer.
-    pub(super) fn layer(layer: &Layer, framebuffer: Rc<Framebuffer>) -> Self {
-        Self {
+    /// A client's buffer; `None` if this plane cannot turn it.
+    pub(super) fn layer(layer: &Layer, framebuffer: Rc<Framebuffer>, plane: &Plane) -> Option<Self> {
+        Some(Self {
             source: Source::Client(framebuffer, Some(layer.lease.clone())),
             src: layer.src,
             dst: layer.dst,
+            rotation: turn::rotation(layer.turned, plane.rotations)?,
             hotspot: None,
-        }
+        })
     }
 
     /// The same, as a pointer's image that points with this pixel.
@@ -154,7 +159,8 @@ impl Shows {
             }
             _ => false,
         };
-        same_source && (self.src, self.dst, self.hotspot) == (other.src, other.dst, other.hotspot)
+        let how = |shows: &Self| (shows.src, shows.dst, shows.rotation, shows.hotspot);
+        same_source && how(self) == how(other)
     }
 
     /// Whether it is another buffer of a client's of the same kind, shown in the same way: what a display may be able to change
@@ -163,8 +169,8 @@ impl Shows {
         let (Source::Client(ours, _), Source::Client(theirs, _)) = (&self.source, &before.source) else {
             return false;
         };
-        let shown = |shows: &Self| (shows.src, shows.dst, shows.hotspot);
-        ours.format() == theirs.format() && shown(self) == shown(before)
+        let how = |shows: &Self| (shows.src, shows.dst, shows.rotation, shows.hotspot);
+        ours.format() == theirs.format() && how(self) == how(before)
     }
 
     /// Whether it shows this buffer of ours.
@@ -205,7 +211,7 @@ impl Shows {
         ] {
             request.set(props, prop, value);
         }
-        request.set_if_present(props, PlaneProp::Rotation, ROTATE_0);
+        request.set_if_present(props, PlaneProp::Rotation, self.rotation);
         request.set_if_present(props, PlaneProp::Alpha, OPAQUE);
         request.set_if_present(props, PlaneProp::PixelBlendMode, PREMULTIPLIED);
         if is_yuv(self.format().code) {
@@ -220,7 +226,6 @@ impl Shows {
 }
 
 // Values of enumerations whose numbers are the kernel's: drm_mode.h, drm_blend.h, drm_color_mgmt.h.
-const ROTATE_0: u64 = 1;
 const OPAQUE: u64 = 0xffff;
 const PREMULTIPLIED: u64 = 0;
 /// What a renderer assumes of a YUV buffer that says nothing, and so what a plane has to.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use calloop::LoopHandle;
 use smithay::output::Mode;
-use smithay::utils::{Logical, Physical, Rectangle, Size};
+use smithay::utils::{Logical, Physical, Rectangle, Size, Transform};
 
 use super::display::Scale;
 use super::kms::swapchain::BufferError;
@@ -157,7 +157,9 @@ impl Head {
 
     fn is_passable(&self, item: &Item) -> bool {
         let window = Rectangle::from_size(self.mode.size);
-        let Some(layer) = item.layer.as_ref().filter(|_| item.opaque && item.dst == window) else {
+        let shown_as_it_is = |layer: &&Layer| layer.turned == Transform::Normal;
+        let fills = item.opaque && item.dst == window;
+        let Some(layer) = item.layer.as_ref().filter(shown_as_it_is).filter(|_| fills) else {
             return false;
         };
         let mut parent = self.parent.borrow_mut();

@@ -48,7 +48,8 @@ impl Head {
         let overlays = frame.overlays.into_iter().map(|(index, layer)| (Which::Overlay(index), layer));
         for (which, layer) in layers.into_iter().chain(overlays) {
             let framebuffer = scanout::framebuffer(&self.device, &layer).ok_or_else(refused)?;
-            next.stack.set(which, Shows::layer(&layer, framebuffer));
+            let shows = self.planes.get(which).and_then(|plane| Shows::layer(&layer, framebuffer, plane));
+            next.stack.set(which, shows.ok_or_else(refused)?);
             next.in_fences.extend(layer.acquire.map(|fence| (which, InFence::Client(fence))));
         }
         if let Some(layer::Cursor { image, at, hotspot }) = frame.cursor {

@@ -16,6 +16,7 @@ use super::super::stack::{Shows, Stack, Which};
 use super::{Head, Lit};
 use crate::output::layer::{Advice, Item, Layer};
 use crate::output::planes::{self, Fits, Place, Seen};
+use crate::output::turn;
 
 impl Head {
     /// Which planes show `items`, which are in order from the top, with or without the pointer on its plane. Asks the
@@ -46,7 +47,11 @@ impl Head {
                 };
                 match (&item.layer, framebuffer) {
                     (Some(layer), Some(framebuffer)) if self.is_readable(layer, which) => {
-                        stack.set(which, Shows::layer(layer, Rc::clone(framebuffer)));
+                        let plane = self.planes.get(which);
+                        let shows =
+                            plane.and_then(|plane| Shows::layer(layer, Rc::clone(framebuffer), plane));
+                        let Some(shows) = shows else { return false };
+                        stack.set(which, shows);
                     }
                     _ => return false,
                 }
@@ -79,7 +84,7 @@ impl Head {
         match &item.layer {
             // Copied, so that there is no buffer any more: the next one will tell.
             None => Advice::Stay,
-            Some(layer) if !is_plain(layer) => Advice::NoPlane,
+            Some(layer) if !is_plain(layer) || !self.turns(layer, Which::Primary) => Advice::NoPlane,
             Some(_) if self.framebuffer_for(item).is_some() => Advice::Stay,
             Some(_) => Advice::Reallocate,
         }
@@ -105,7 +110,7 @@ impl Head {
         let layer = item.layer.as_ref()?;
         let fills = self.is_filled_by(item);
         let overlay = self.planes.get(Which::Overlay(0)).map(|_| Which::Overlay(0));
-        let readable = |which| self.is_readable(layer, which);
+        let readable = |which| self.is_readable(layer, which) && self.turns(layer, which);
         let useful = fills && readable(Which::Primary) || overlay.is_some_and(readable);
         if useful { scanout::framebuffer(&self.device, layer) } else { None }
     }
@@ -113,6 +118,11 @@ impl Head {
     fn is_readable(&self, layer: &Layer, which: Which) -> bool {
         let has_modifiers = self.device.caps().modifiers;
         self.planes.get(which).is_some_and(|plane| scanout::is_readable(layer, &plane.formats, has_modifiers))
+    }
+
+    /// Whether the plane can turn a buffer as it has to be.
+    fn turns(&self, layer: &Layer, which: Which) -> bool {
+        self.planes.get(which).is_some_and(|plane| turn::rotation(layer.turned, plane.rotations).is_some())
     }
 
     /// What the rule has to know of an item.
@@ -146,6 +156,6 @@ impl Head {
 
 /// Whether every plane can show it, as far as geometry goes: it is not scaled.
 fn is_plain(layer: &Layer) -> bool {
-    let size = layer.dst.size.to_f64();
+    let size = layer.turned.transform_size(layer.dst.size).to_f64();
     (layer.src.size.w, layer.src.size.h) == (size.w, size.h)
 }
