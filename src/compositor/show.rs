@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 
 use smithay::{
     reexports::wayland_server::protocol::wl_surface::WlSurface,
-    utils::{Physical, Point, Rectangle, Size, Transform},
+    utils::{Physical, Rectangle, Size},
 };
 
 use super::{
@@ -225,11 +225,12 @@ impl Screen {
         Ok(Primary::Drawn { slot, render, damage })
     }
 
-    /// Where the pointer's image would be on its plane; `None` if there is no image, no plane, or no room on it.
-    fn pointer_fits(&self, scene: &Scene) -> Option<Point<i32, Physical>> {
+    /// Where the pointer's image would be on its plane, in the mode's pixels; `None` if there is no image, no plane, or no room
+    /// on it.
+    fn pointer_fits(&self, scene: &Scene) -> Option<Rectangle<i32, Physical>> {
         let (extent, size) = (scene.pointer.image.extent()?, self.head.cursor_size()?);
-        let upright = self.output.current_transform() == Transform::Normal;
-        (upright && extent.size.w <= size.w && extent.size.h <= size.h).then_some(extent.loc)
+        let extent = self.mount().in_mode(extent);
+        (extent.size.w <= size.w && extent.size.h <= size.h).then_some(extent)
     }
 
     /// The pointer on its plane. Its image is drawn when it changes; moving it costs no drawing.
@@ -239,16 +240,20 @@ impl Screen {
         scene: &Scene,
         work: &mut OutputRecord,
     ) -> Result<Option<Cursor>, Error> {
-        let Some(at) = self.pointer_fits(scene) else { return Ok(None) };
-        let size = self.head.cursor_size().unwrap_or_default();
-        let canvas = self.pointer_canvas.get_or_insert_with(|| Canvas::transparent(size));
+        let Some(shown) = self.pointer_fits(scene) else { return Ok(None) };
+        let (output, size) = (self.mount(), self.head.cursor_size().unwrap_or_default());
+        let transform = self.output.current_transform();
+        self.pointer_canvas.take_if(|canvas| !canvas.is_for(size, 1.0, transform));
+        let canvas = self.pointer_canvas.get_or_insert_with(|| Canvas::transparent(size, transform));
         if !self.head.has_cursor_image() {
             canvas.forget();
         }
-        let origin = Point::default() - at;
-        let elements: Vec<_> =
-            scene.pointer.image.elements.iter().map(|element| element.moved(origin)).collect();
-        let hotspot = scene.pointer.at - at;
+        // Turned, too, it is at the top left of its plane.
+        let drawn = Mount::new(size, transform).upright(Rectangle::from_size(shown.size));
+        let by = drawn.loc - output.upright(shown).loc;
+        let elements: Vec<_> = scene.pointer.image.elements.iter().map(|element| element.moved(by)).collect();
+        let pixel = Rectangle::new(scene.pointer.at, (1, 1).into());
+        let (at, hotspot) = (shown.loc, output.in_mode(pixel).loc - shown.loc);
         let elements: Vec<_> = elements.iter().collect();
         if canvas.shows(&elements) {
             return Ok(Some(Cursor { image: None, at, hotspot }));

@@ -15,19 +15,27 @@ const REFLECT_Y: u64 = 1 << 5;
 #[derive(Clone, Copy, Debug)]
 pub struct Mount {
     transform: Transform,
+    mode: Size<i32, Physical>,
     upright: Size<i32, Physical>,
 }
 
 impl Mount {
     /// Of an output with a mode of this size, and with this `wl_output.transform`.
     pub fn new(mode: Size<i32, Physical>, transform: Transform) -> Self {
-        Self { transform: transform.invert(), upright: transform.transform_size(mode) }
+        Self { transform: transform.invert(), mode, upright: transform.transform_size(mode) }
     }
 
     /// A rectangle in the pixels of the mode.
     pub fn in_mode(&self, rect: Rectangle<i32, Physical>) -> Rectangle<i32, Physical> {
         // Rectangles of clients are as large as i32 is, and smithay turns them with plain arithmetic.
         self.transform.transform_rect_in(rect.to_f64(), &self.upright.to_f64()).to_i32_round()
+    }
+
+    /// The rectangle that is this one in the pixels of the mode.
+    pub fn upright(&self, rect: Rectangle<i32, Physical>) -> Rectangle<i32, Physical> {
+        let (flipped, quarters) = parts(self.transform);
+        let back = whole(flipped, if flipped { quarters } else { 4 - quarters });
+        back.transform_rect_in(rect.to_f64(), &self.mode.to_f64()).to_i32_round()
     }
 
     /// What brings rectangles of a buffer into the mode, if `into_buffer` brings upright ones into the buffer.
@@ -181,6 +189,8 @@ mod tests {
             let mode = upright.clone().transformed(output);
             let shown = mode.part(Mount::new(mode.size(), output).in_mode(rect));
             assert_eq!(shown, upright.part(rect).transformed(output), "{output:?}");
+            let mount = Mount::new(mode.size(), output);
+            assert_eq!(mount.upright(mount.in_mode(rect)), rect, "{output:?}");
         }
     }
 

@@ -121,8 +121,8 @@ impl Canvas {
     }
 
     /// For the pointer's image on a plane of its own, with nothing behind it.
-    pub fn transparent(size: Size<i32, Physical>) -> Self {
-        Self { background: [0.0; 4], ..Self::new(size, 1.0, Transform::Normal) }
+    pub fn transparent(size: Size<i32, Physical>, transform: Transform) -> Self {
+        Self { background: [0.0; 4], ..Self::new(size, 1.0, transform) }
     }
 
     /// Whether a frame of these elements would be the one that was drawn last. Costs no GL.

@@ -13,7 +13,7 @@ mod vsync;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::{BufReader, Read},
     process::Command,
     sync::{
@@ -257,10 +257,12 @@ fn nothing_is_poisoned_while_buffers_change_between_planes_and_composition() {
     assert!(record.of_output("passes") < record.of_output("commits"), "{record:?}");
 }
 
-/// The picture that the screen comes to rest with when windows of these sizes have stopped at a frame, and how many
-/// buffers were scanned out.
-fn still_life(arguments: &[&str]) -> (Vec<u8>, u64) {
-    const SIZES: [&str; 4] = ["640x480", "200x150", "160x120", "300x100"];
+/// Windows of these sizes, whose buffers are upright.
+const UPRIGHT: [(&str, u32); 4] = [("640x480", 0), ("200x150", 0), ("160x120", 0), ("300x100", 0)];
+
+/// The picture that the screen comes to rest with when windows of these sizes, whose buffers are turned as said, have stopped
+/// at a frame, and how many buffers were scanned out.
+fn still_life(arguments: &[&str], windows: &[(&str, u32)]) -> (Vec<u8>, u64) {
     assert!(Command::new("modprobe").arg("sw_sync").status().expect("modprobe").success());
     let pipe = pipe();
     let newest = Arc::new(Mutex::new((Instant::now(), Vec::new(), 0)));
@@ -280,13 +282,14 @@ fn still_life(arguments: &[&str]) -> (Vec<u8>, u64) {
         }
     });
     let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
-    let stopped = SIZES.map(|size| {
-        let size = format!("--size={size}");
+    let stop = |(size, transform): &(&str, u32)| {
+        let (size, transform) = (format!("--size={size}"), format!("--buffer-transform={transform}"));
         let seen = newest.lock().expect("lock").2;
         let client = session.client(&[
             "--sync=explicit",
             "--source=heap",
             &size,
+            &transform,
             "--frames=5",
             "--fence-ms=never",
             "--busy-limit-s=600",
@@ -298,7 +301,8 @@ fn still_life(arguments: &[&str]) -> (Vec<u8>, u64) {
             newest.2 > seen && newest.0.elapsed() > Duration::from_secs(6)
         });
         client
-    });
+    };
+    let stopped: Vec<_> = windows.iter().map(stop).collect();
     let picture = newest.lock().expect("lock").1.clone();
     drop(stopped);
     let scanned_out = session.end().of_output("scanned_out");
@@ -308,13 +312,44 @@ fn still_life(arguments: &[&str]) -> (Vec<u8>, u64) {
 
 #[test]
 fn planes_show_pixel_by_pixel_what_composition_shows() {
-    let (composed, none) = still_life(&["--no-planes"]);
-    let (on_planes, some) = still_life(&[]);
+    planes_show_what_composition_shows(&[], &UPRIGHT, 1);
+}
+
+/// So many buffers have to be scanned out, at least.
+fn planes_show_what_composition_shows(arguments: &[&str], windows: &[(&str, u32)], least: u64) {
+    let (composed, none) = still_life(&[arguments, &["--no-planes"]].concat(), windows);
+    let (on_planes, some) = still_life(arguments, windows);
     assert_eq!(none, 0);
-    assert!(some > 0);
+    assert!(some >= least, "{some} scanned out");
     let differ = composed.chunks_exact(4).zip(on_planes.chunks_exact(4)).filter(|(a, b)| a != b).count();
     assert_eq!(differ, 0, "pixels differ");
     assert_eq!(composed.len(), 640 * 480 * 4);
+}
+
+/// An output that is mounted like this, and what fills it first.
+fn on_a_turned_output(transform: &str, windows: &[(&str, u32)]) {
+    // Connectors are counted over all devices.
+    let rule = |number| format!("[[output]]\nname = \"Virtual-{number}\"\ntransform = \"{transform}\"\n");
+    let file = format!("/run/turned-{}.toml", harness::next_id());
+    fs::write(&file, (1..=4).map(rule).collect::<String>()).expect("a configuration");
+    // Each window shows a few frames by itself, and the first goes on being shown with those of the second.
+    let least = 5 * windows.len() as u64;
+    planes_show_what_composition_shows(&["--config", &file], windows, least);
+}
+
+#[test]
+fn planes_show_buffers_that_are_turned_as_their_output_is() {
+    on_a_turned_output("90", &[("640x480", 1), ("150x200", 1)]);
+}
+
+#[test]
+fn planes_turn_buffers_for_a_turned_output() {
+    on_a_turned_output("90", &[("480x640", 0), ("200x150", 0)]);
+}
+
+#[test]
+fn planes_mirror_and_turn_buffers_for_a_mirrored_output() {
+    on_a_turned_output("flipped-90", &[("640x480", 3), ("150x200", 4)]);
 }
 
 /// Looks for poison in as many pictures as are looked at above.
