@@ -159,8 +159,7 @@ impl Shows {
             }
             _ => false,
         };
-        let how = |shows: &Self| (shows.src, shows.dst, shows.rotation, shows.hotspot);
-        same_source && how(self) == how(other)
+        same_source && self.is_placed_as(other)
     }
 
     /// Whether it is another buffer of a client's of the same kind, shown in the same way: what a display may be able to change
@@ -169,8 +168,13 @@ impl Shows {
         let (Source::Client(ours, _), Source::Client(theirs, _)) = (&self.source, &before.source) else {
             return false;
         };
+        ours.format() == theirs.format() && self.is_placed_as(before)
+    }
+
+    /// Whether the same part is shown in the same place, turned the same way.
+    fn is_placed_as(&self, other: &Self) -> bool {
         let how = |shows: &Self| (shows.src, shows.dst, shows.rotation, shows.hotspot);
-        ours.format() == theirs.format() && how(self) == how(before)
+        how(self) == how(other)
     }
 
     /// Whether it shows this buffer of ours.
