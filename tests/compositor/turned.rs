@@ -3,12 +3,14 @@
 
 use fencepost::compositor::Options;
 use fencepost::input::move_pointer;
+use wayland_client::WEnum;
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_output::Transform;
 use wayland_client::protocol::wl_shm::Format;
+use wayland_client::protocol::wl_surface::Event;
 use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 
-use crate::fixture::Log;
+use crate::fixture::{Log, events};
 use crate::outputs::config;
 use crate::setup::{App, Desk, Window, desk, desk_with, memory};
 
@@ -181,4 +183,20 @@ fn the_pointer_is_shown_everywhere_on_a_turned_output() {
     // The output is 64 wide and 128 high; its picture, read as the display shows it, is not.
     let [above, below, outside] = [(20.0, 40.0), (20.0, 90.0), (20.0, 127.0)].map(&mut count);
     assert!(above > outside && below > outside, "{above}, {below}, {outside}");
+}
+
+#[test]
+fn a_client_is_told_how_its_output_is_turned() {
+    let file = config("[[output]]\nname = \"HEADLESS-1\"\ntransform = \"90\"\nmode = \"128x64@200\"\n");
+    let desk = desk_with(Options { config: Some(file), ..Options::default() });
+    let mut app = App::new(&desk);
+    let window = app.window();
+    let shown = app.show(&window.surface, &app.shm_buffer());
+    app.until_shown(&shown);
+    let told = |event| match event {
+        Event::PreferredBufferTransform { transform } => Some(transform),
+        _ => None,
+    };
+    let told: Vec<_> = events(&window.surface).into_iter().filter_map(told).collect();
+    assert_eq!(told, [WEnum::Value(Transform::_90)]);
 }
