@@ -261,6 +261,16 @@ impl Content {
     }
 }
 
+/// What undoes a transform of rectangles. smithay's `invert` is not that for flips by a quarter: it leads from one direction of
+/// turning to the other, and each of these flips undoes itself.
+pub fn inverse(transform: Transform) -> Transform {
+    match transform {
+        Transform::_90 => Transform::_270,
+        Transform::_270 => Transform::_90,
+        same => same,
+    }
+}
+
 fn view(states: &SurfaceData, full: Size<i32, Logical>) -> View {
     viewporter::ensure_viewport_valid(states, full);
     let mut cached = states.cached_state.get::<ViewportCachedState>();

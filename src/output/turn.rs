@@ -6,6 +6,8 @@
 
 use smithay::utils::{Physical, Rectangle, Size, Transform};
 
+use crate::buffer::content::inverse;
+
 /// DRM_MODE_ROTATE_0; each further quarter is the next bit.
 pub const ROTATE_0: u64 = 1;
 const REFLECT_X: u64 = 1 << 4;
@@ -33,9 +35,7 @@ impl Mount {
 
     /// The rectangle that is this one in the pixels of the mode.
     pub fn upright(&self, rect: Rectangle<i32, Physical>) -> Rectangle<i32, Physical> {
-        let (flipped, quarters) = parts(self.transform);
-        let back = whole(flipped, if flipped { quarters } else { 4 - quarters });
-        back.transform_rect_in(rect.to_f64(), &self.mode.to_f64()).to_i32_round()
+        inverse(self.transform).transform_rect_in(rect.to_f64(), &self.mode.to_f64()).to_i32_round()
     }
 
     /// What brings rectangles of a buffer into the mode, if `into_buffer` brings upright ones into the buffer.

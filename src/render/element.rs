@@ -18,7 +18,7 @@ use smithay::{
 
 use super::live::Live;
 use crate::{
-    buffer::content::Content,
+    buffer::content::{Content, inverse},
     sys::gl::{self, Triangles},
 };
 
@@ -176,16 +176,6 @@ impl Element {
         moved.geometry.loc += by;
         moved.number = number();
         moved
-    }
-}
-
-/// What undoes a transform of rectangles. smithay's `invert` is not that for flips by a quarter: it leads from one direction of
-/// turning to the other, and each of these flips undoes itself.
-fn inverse(transform: Transform) -> Transform {
-    match transform {
-        Transform::_90 => Transform::_270,
-        Transform::_270 => Transform::_90,
-        same => same,
     }
 }
 
