@@ -16,9 +16,9 @@ use crate::{
 impl Screen {
     /// Whether this frame, and the display from this frame on, keeps to vblanks at a fixed rate.
     pub(super) fn keep_to_vblanks(&mut self, scene: &Scene, attempt: &mut Attempt) {
-        let (tears, varies) = (self.tearing && self.head.can_tear(), self.vrr != Vrr::Off);
-        let hints = if tears || varies { self.covering(scene) } else { None };
-        attempt.may_tear = tears && attempt.covers() && hints.is_some_and(|hints| hints.tearing);
+        let tears = self.tearing && attempt.covers() && self.head.can_tear();
+        let hints = if tears || self.vrr == Vrr::Auto { self.covering(scene) } else { None };
+        attempt.may_tear = tears && hints.is_some_and(|hints| hints.tearing);
         // A still picture gains nothing by another rate.
         let is_covered = hints.is_some_and(|hints| hints.content != Content::Photo);
         self.head.set_variable(self.vrr.applies(is_covered));

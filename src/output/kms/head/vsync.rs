@@ -5,7 +5,6 @@
 use std::os::fd::AsFd;
 
 use drm::control::AtomicCommitFlags;
-use smithay::backend::allocator::Format;
 
 use super::super::commit::{self, Accepted};
 use super::super::props::{ConnectorProp, CrtcProp, PlaneProp};
@@ -23,8 +22,8 @@ pub(super) struct Vsync {
     is_variable: bool,
     /// The kernel does not let it wait.
     never_variable: bool,
-    /// The kind of buffer that the kernel does not replace without waiting for a vblank.
-    never_torn: Option<Format>,
+    /// The kernel does not flip without waiting for a vblank.
+    never_torn: bool,
 }
 
 impl Vsync {
@@ -64,7 +63,7 @@ impl Head {
 
     /// Whether frames can be shown without waiting for a vblank.
     pub fn can_tear(&self) -> bool {
-        self.device.caps().async_flip && self.vsync.never_torn.is_none()
+        self.device.caps().async_flip && !self.vsync.never_torn
     }
 
     /// Whether the display is to wait for its frames, from the next flip on. Returns whether it will: not if it cannot, or the kernel
@@ -91,8 +90,7 @@ impl Head {
         let before = self.on_screen.as_ref().filter(|_| is_flip && prepared.may_tear)?;
         let shows = prepared.next.stack.flip_of(&before.stack)?;
         let waits = prepared.next.in_fences.is_empty() || self.takes_in_fences();
-        (waits && self.device.caps().async_flip && self.vsync.never_torn != Some(shows.format()))
-            .then_some(shows)
+        (waits && self.can_tear()).then_some(shows)
     }
 
     /// Sends a frame that does not wait for a vblank; `None` if it has to, also because the kernel says so.
@@ -106,9 +104,8 @@ impl Head {
         }
         match commit::tear(&self.device, request) {
             Err(CommitError::Refused(error)) => {
-                let format = shows.format();
-                tracing::info!("{} does not tear {format:?}: {error}", self.name());
-                self.vsync.never_torn = Some(format);
+                tracing::info!("{} does not tear {:?}: {error}", self.name(), shows.format());
+                self.vsync.never_torn = true;
                 Ok(None)
             }
             sent => sent.map(Some),
