@@ -14,10 +14,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use fencepost::client::stats::{Samples, Summary};
+use fencepost::trace;
 use fencepost::watch::feed::exchange;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::time::{ClockId, clock_gettime};
 use wayland_client::globals::{GlobalList, GlobalListContents, registry_queue_init};
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_callback::{self, WlCallback};
@@ -135,40 +136,33 @@ fn wake_up(count: usize) {
     command.arg("--sleeper").stdin(fd.try_clone().expect("a file descriptor")).stdout(Stdio::piped());
     let mut sleeper = command.spawn().expect("another process");
     let mut told = sleeper.stdout.take().expect("a pipe");
-    let mut times: Vec<u64> = Vec::new();
+    let mut times = Samples::default();
     for _ in 0..count {
         std::thread::sleep(WAKE_UP_EVERY);
-        let (written, mut seen) = (monotonic_ns(), [0; 8]);
+        let (written, mut seen) = (now_ns(), [0; 8]);
         rustix::io::write(&fd, &1_u64.to_ne_bytes()).expect("an eventfd");
         told.read_exact(&mut seen).expect("the time");
         times.push(u64::from_ne_bytes(seen).saturating_sub(written) / 1000);
     }
     sleeper.kill().expect("it is there");
     sleeper.wait().expect("it ends");
-    times.sort_unstable();
-    let rank = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
-    println!(
-        r#"{{"count": {count}, "p50_us": {}, "p99_us": {}, "max_us": {}}}"#,
-        rank(50),
-        rank(99),
-        rank(100)
-    );
+    let Summary { p50, p99, max, .. } = times.summary().expect("one wake-up, at least");
+    println!(r#"{{"count": {count}, "p50_us": {p50}, "p99_us": {p99}, "max_us": {max}}}"#);
 }
 
 fn sleep_and_tell() {
     let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout());
     loop {
         poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None).expect("poll");
-        let seen = monotonic_ns();
+        let seen = now_ns();
         rustix::io::read(&stdin, &mut [0; 8]).expect("an eventfd");
         let told = stdout.write_all(&seen.to_ne_bytes()).and_then(|()| stdout.flush());
         told.expect("somebody who listens");
     }
 }
 
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
+fn now_ns() -> u64 {
+    u64::try_from(trace::now().as_nanos()).unwrap()
 }
 
 fn connect(wait: bool) -> Connection {
