@@ -1,6 +1,6 @@
 //! Where pictures go and input comes from: a session on KMS, a window of another compositor, or nothing at all.
 //!
-//! Owns the session, the KMS device and the input devices, and their event-loop sources. A closed set: each `match` is all
+//! Owns the event-loop sources of the session, the KMS device and the input devices. A closed set: each `match` is all
 //! there is to a backend.
 
 use std::{
@@ -12,14 +12,11 @@ use std::{
 
 use calloop::{Interest, Mode as Trigger, PostAction, generic::Generic};
 use smithay::{
-    backend::session::{
-        Event as SessionEvent, Session as _,
-        libseat::{LibSeatSession, LibSeatSessionNotifier},
-    },
+    backend::session::{Event as SessionEvent, Session as _, libseat::LibSeatSessionNotifier},
     output::Mode,
 };
 
-use super::{Compositor, nested};
+use super::{Compositor, kms::Kms, nested};
 use crate::{
     errors::chain,
     fence::timeline::SyncobjDevice,
@@ -28,10 +25,9 @@ use crate::{
         Head,
         display::Info,
         kms::{
-            device::Device,
-            head::{Drawing, Head as KmsHead},
+            head::Head as KmsHead,
             modes::ModeRequest,
-            proposal::{self, Proposal as KmsProposal},
+            proposal,
             session::{self, SessionError},
         },
         nested::{
@@ -100,14 +96,6 @@ const HEADLESS_DEFAULT: (u16, u16, u32) = (1280, 720, 60_000);
 /// The longest side of a headless output: what every renderer can draw.
 const HEADLESS_MAX: i32 = 8192;
 
-/// The session and its devices.
-#[derive(Debug)]
-pub(super) struct Kms {
-    session: LibSeatSession,
-    device: Rc<Device>,
-    input: Option<Devices>,
-}
-
 /// The backend in use.
 #[derive(Debug)]
 pub(super) enum Backend {
@@ -125,6 +113,7 @@ impl Backend {
     pub(super) fn open(
         kind: Kind,
         device: Option<&Path>,
+        render_device: Option<&Path>,
         parent: Option<&Path>,
         outputs: u8,
         mode: ModeRequest,
@@ -146,22 +135,22 @@ impl Backend {
         let (mut session, notifier) = session::open_seat()?;
         let candidates = session::candidates(device.map(Path::to_owned), &session.seat())?;
         let device = session::open_device(&mut session, &candidates)?;
-        Ok((Self::Kms(Box::new(Kms { session, device, input: None })), Sources(Some(notifier))))
+        let kms = Kms::new(session, device, render_device);
+        Ok((Self::Kms(Box::new(kms)), Sources(Some(notifier))))
     }
 
     /// The renderer that draws for this backend.
-    pub(super) fn renderer(&self) -> Result<Renderer, render::Error> {
+    pub(super) fn renderer(&mut self) -> Result<Renderer, render::Error> {
         match self {
-            Self::Kms(kms) => {
-                let gbm = kms.device.gbm().map_err(|error| render::Error::Setup {
-                    on: kms.device.node().display().to_string(),
-                    reason: error.to_string(),
-                })?;
-                Renderer::on_device(gbm.clone(), kms.device.node())
-            }
+            Self::Kms(kms) => kms.renderer(),
             Self::Headless(_) => Renderer::anywhere(),
             Self::Nested(parent) => nested::renderer(parent),
         }
+    }
+
+    /// Whether no plane can show what is not drawn for it: clients' buffers, or the pointer alone.
+    pub(super) fn has_one_plane(&self) -> bool {
+        matches!(self, Self::Kms(kms) if kms.copies())
     }
 
     /// The device on which timelines are made: also those that are shared with a parent compositor.
@@ -349,36 +338,6 @@ fn headless_displays(count: u8, mode: ModeRequest) -> Vec<Info> {
     let mode = headless_mode(mode).or_else(|| headless_mode(default));
     let display = |number| Some(Info::headless(format!("HEADLESS-{number}"), mode?));
     (1..=count).filter_map(display).collect()
-}
-
-impl Kms {
-    fn displays(&self) -> Result<Vec<Info>, Error> {
-        let connected = self.device.connected().map_err(|error| Error::Dark {
-            device: self.device.node().display().to_string(),
-            reason: error.to_string(),
-        })?;
-        Ok(connected.iter().map(|display| Info::of_connector(&display.connector)).collect())
-    }
-
-    fn propose(
-        &self,
-        renderer: &Renderer,
-        on: &[&str],
-        wishes: &[(&str, ModeRequest)],
-    ) -> Result<Vec<Proposal>, String> {
-        let connected = self.device.connected().map_err(|error| error.to_string())?;
-        let on = connected.into_iter().filter(|display| on.contains(&display.connector.name.as_str()));
-        let pipes = self.device.route(on);
-        let formats = renderer.render_formats();
-        let propose = |&(name, mode): &(&str, ModeRequest)| {
-            let pipe = pipes.iter().find(|pipe| pipe.connector.name == name);
-            let pipe = pipe.ok_or_else(|| format!("no CRTC or no plane is left for {name}"))?;
-            let drawing = Drawing::Render(&formats);
-            let proposal = KmsProposal::new(&self.device, pipe.clone(), mode, drawing);
-            proposal.map(|proposal| Proposal::Kms(Box::new(proposal))).map_err(|error| chain(&error))
-        };
-        wishes.iter().map(propose).collect()
-    }
 }
 
 impl Sources {

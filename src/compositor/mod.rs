@@ -14,6 +14,7 @@ mod displays;
 mod gone;
 mod headless;
 mod kept;
+mod kms;
 mod latch;
 mod nested;
 mod occlusion;

@@ -61,6 +61,9 @@ pub struct Options {
     /// The DRM device to show the picture on, as /dev/dri/cardN [default: the seat's primary one].
     #[arg(long, env = "FENCEPOST_DRM_DEVICE", value_name = "NODE")]
     pub device: Option<PathBuf>,
+    /// The device that draws what the other shows, as /dev/dri/renderDN [default: the one that shows it].
+    #[arg(long, env = "FENCEPOST_RENDER_DEVICE", value_name = "NODE")]
+    pub render_device: Option<PathBuf>,
     /// The Wayland socket of the compositor to be a window of.
     #[arg(long, env = "WAYLAND_DISPLAY", value_name = "SOCKET")]
     pub parent: Option<PathBuf>,
@@ -253,9 +256,10 @@ fn start(options: &Options) -> Result<Running, Error> {
     let display = Display::<Compositor>::new().map_err(loop_error)?;
     let display_handle = display.handle();
 
-    let (backend, sources) = Backend::open(
+    let (mut backend, sources) = Backend::open(
         options.backend,
         options.device.as_deref(),
+        options.render_device.as_deref(),
         options.parent.as_deref(),
         options.outputs.unwrap_or(1),
         options.mode.unwrap_or_default(),
@@ -276,6 +280,7 @@ fn start(options: &Options) -> Result<Running, Error> {
     seat.add_keyboard(XkbConfig::default(), 400, 25).map_err(|error| Error::Keyboard(error.to_string()))?;
     seat.add_pointer();
 
+    let no_planes = options.no_planes || backend.has_one_plane();
     let mut state = Compositor {
         stop: event_loop.get_signal(),
         children: Children::default(),
@@ -290,7 +295,7 @@ fn start(options: &Options) -> Result<Running, Error> {
         acquire,
         backend,
         screens: Screens::default(),
-        displays: Displays::new(config, default_mode).with(options.no_planes, options.step),
+        displays: Displays::new(config, default_mode).with(no_planes, options.step),
         pacing: Default::default(),
         releases: Releases::default(),
         record: Record::default(),

@@ -9,6 +9,7 @@ pub mod element;
 pub mod live;
 pub mod lost;
 mod quads;
+mod share;
 pub mod texture;
 
 use std::{
@@ -199,8 +200,8 @@ impl Renderer {
         Ok(Self { driver: driver.ok(), ..renderer })
     }
 
-    /// Renders on a render node.
-    fn on_render_node(node: &Path) -> Result<Self, Error> {
+    /// Renders on the device with this node, whatever shows the pictures.
+    pub fn on_node(node: &Path) -> Result<Self, Error> {
         let on = node.display().to_string();
         let file =
             std::fs::File::options().read(true).write(true).open(node).map_err(|error| setup(&on, error))?;
@@ -212,7 +213,7 @@ impl Renderer {
     pub fn anywhere() -> Result<Self, Error> {
         let nodes = (128..192).map(|minor| PathBuf::from(format!("/dev/dri/renderD{minor}")));
         for node in nodes.filter(|node| node.exists()) {
-            match Self::on_render_node(&node) {
+            match Self::on_node(&node) {
                 Ok(renderer) => return Ok(renderer),
                 Err(error) => tracing::info!("{error}"),
             }

@@ -9,9 +9,9 @@ use smithay::utils::{Physical, Size};
 
 use super::device::{Device, Pipe};
 use super::formats;
-use super::light::Drawing;
+use super::light::{self, Drawing};
 use super::stack::{Planes, Which};
-use super::swapchain::{BufferError, Slot, Source, Swapchain};
+use super::swapchain::{BufferError, Slot, Swapchain};
 
 /// A cursor plane that can be used.
 #[derive(Debug)]
@@ -28,18 +28,16 @@ impl Cursor {
     pub(super) fn find(device: &Device, pipe: &Pipe, drawing: Drawing<'_>) -> Option<Self> {
         let planes = Planes::of(device, pipe);
         let plane = planes.get(Which::Cursor)?;
-        let Drawing::Render(renderer) = drawing else { return None };
-        let swapchain = Self::swapchain(device, &plane.formats, renderer)?;
+        let swapchain = Self::swapchain(device, &plane.formats, drawing)?;
         let (width, height) = device.caps().cursor_size;
         let size = (i32::try_from(width).ok()?, i32::try_from(height).ok()?).into();
         Some(Self { swapchain, size, shown: None, refused: false })
     }
 
-    fn swapchain(device: &Device, plane: &FormatSet, renderer: &FormatSet) -> Option<Swapchain> {
-        let candidates = formats::candidates(&formats::WITH_ALPHA, plane, renderer, device.caps().modifiers);
-        candidates.into_iter().find_map(|candidate| {
-            let mut swapchain =
-                Swapchain::new(device, Source::gbm(device, candidate).ok()?, device.caps().cursor_size);
+    fn swapchain(device: &Device, plane: &FormatSet, drawing: Drawing<'_>) -> Option<Swapchain> {
+        let sources = light::sources(device, &formats::WITH_ALPHA, plane, drawing).ok()?;
+        sources.into_iter().find_map(|source| {
+            let mut swapchain = Swapchain::new(device, source, device.caps().cursor_size);
             match swapchain.acquire() {
                 Ok(_back_at_once) => Some(swapchain),
                 Err(error) => {

@@ -56,6 +56,15 @@ pub fn candidates(
     candidates
 }
 
+/// The formats in which a plane shows linear buffers that a renderer of another device draws, best first. A plane that names
+/// no modifiers shows those that go without saying, which between devices is linear.
+pub fn linear(preferred: &[Fourcc], plane: &FormatSet, renderer: &FormatSet) -> Vec<Fourcc> {
+    let has = |set: &FormatSet, code| {
+        [Modifier::Linear, Modifier::Invalid].iter().any(|&modifier| set.contains(&Format { code, modifier }))
+    };
+    preferred.iter().copied().filter(|&code| has(plane, code) && has(renderer, code)).collect()
+}
+
 /// The formats of a plane without `IN_FORMATS`: fourccs with the driver's own choice of layout.
 pub fn without_modifiers(fourccs: &[u32]) -> FormatSet {
     let known = fourccs.iter().filter_map(|&fourcc| Fourcc::try_from(fourcc).ok());
@@ -102,6 +111,18 @@ mod tests {
 
     fn set(formats: &[(Fourcc, Modifier)]) -> FormatSet {
         formats.iter().map(|&(code, modifier)| Format { code, modifier }).collect()
+    }
+
+    #[test]
+    fn another_devices_buffers_are_linear_or_go_without_saying() {
+        use Fourcc::{Argb8888, Xbgr8888, Xrgb8888};
+        let draws = set(&[(Xrgb8888, TILED), (Xrgb8888, Modifier::Linear), (Argb8888, Modifier::Invalid)]);
+        let shows =
+            [(Argb8888, Modifier::Linear), (Xrgb8888, Modifier::Invalid), (Xbgr8888, Modifier::Linear)];
+        assert_eq!(linear(&PREFERRED, &set(&shows), &draws), [Xrgb8888, Argb8888]);
+        let tiled = set(&[(Xrgb8888, TILED)]);
+        assert_eq!(linear(&PREFERRED, &tiled, &draws), [], "a layout of its own is not another's");
+        assert_eq!(linear(&PREFERRED, &set(&shows), &tiled), []);
     }
 
     fn blob(fourccs: &[u32], modifiers: &[(u64, u32, u64)]) -> Vec<u8> {

@@ -6,8 +6,11 @@
 use std::io;
 use std::rc::Rc;
 
+use drm::buffer::DrmFourcc as Fourcc;
 use drm::control::AtomicCommitFlags;
 use smithay::backend::allocator::format::FormatSet;
+use smithay::backend::allocator::gbm::GbmDevice;
+use smithay::backend::drm::DrmDeviceFd;
 
 use super::blob::Blob;
 use super::device::{Device, Pipe};
@@ -62,8 +65,10 @@ pub enum LightError {
 /// How pictures get into an output's buffers.
 #[derive(Clone, Copy, Debug)]
 pub enum Drawing<'a> {
-    /// A renderer draws into dma-bufs of these formats.
+    /// A renderer on this device draws into dma-bufs of these formats.
     Render(&'a FormatSet),
+    /// A renderer on another device, whose allocator this is, draws into linear dma-bufs of these formats.
+    Elsewhere(&'a GbmDevice<DrmDeviceFd>, &'a FormatSet),
     /// The CPU copies finished pictures in.
     Copy,
 }
@@ -81,20 +86,39 @@ pub(super) fn swapchain(
         let mut swapchain = Swapchain::new(device, source, size);
         test(device, pipe, mode, timing, &mut swapchain).map(|()| swapchain)
     };
-    let renderer = match drawing {
-        Drawing::Copy => return try_source(Source::dumb(device)),
-        Drawing::Render(renderer) => renderer,
-    };
     let mut refused = LightError::NoFormat { connector: pipe.connector.name.clone() };
-    for candidate in
-        formats::candidates(&formats::PREFERRED, &pipe.primary.formats, renderer, device.caps().modifiers)
-    {
-        match try_source(Source::gbm(device, candidate).map_err(LightError::Gbm)?) {
+    for source in sources(device, &formats::PREFERRED, &pipe.primary.formats, drawing)? {
+        match try_source(source) {
             Ok(swapchain) => return Ok(swapchain),
             Err(error) => refused = error,
         }
     }
-    Err(refused)
+    match drawing {
+        Drawing::Render(_) => Err(refused),
+        Drawing::Elsewhere(..) | Drawing::Copy => try_source(Source::dumb(device)),
+    }
+}
+
+/// The sources of buffers for the renderer to draw in and a plane with the formats given to show, best first.
+pub(super) fn sources(
+    device: &Device,
+    preferred: &[Fourcc],
+    plane: &FormatSet,
+    drawing: Drawing<'_>,
+) -> Result<Vec<Source>, LightError> {
+    let has_modifiers = device.caps().modifiers;
+    let sources: io::Result<Vec<_>> = match drawing {
+        Drawing::Render(renderer) => formats::candidates(preferred, plane, renderer, has_modifiers)
+            .into_iter()
+            .map(|candidate| Source::gbm(device, candidate))
+            .collect(),
+        Drawing::Elsewhere(gbm, renderer) => formats::linear(preferred, plane, renderer)
+            .into_iter()
+            .map(|fourcc| Source::elsewhere(device, gbm, fourcc))
+            .collect(),
+        Drawing::Copy => Ok(Vec::new()),
+    };
+    sources.map_err(LightError::Gbm)
 }
 
 /// Whether the kernel would take the pipe with this mode and these buffers.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use drm::buffer::{Buffer as _, DrmFourcc as Fourcc, DrmModifier as Modifier};
 use smithay::backend::allocator::dmabuf::{AsDmabuf, Dmabuf};
 use smithay::backend::allocator::dumb::DumbAllocator;
-use smithay::backend::allocator::gbm::{GbmAllocator, GbmBuffer, GbmBufferFlags};
+use smithay::backend::allocator::gbm::{GbmAllocator, GbmBuffer, GbmBufferFlags, GbmDevice};
 use smithay::backend::allocator::{Allocator, dumb};
 use smithay::backend::drm::DrmDeviceFd;
 
@@ -61,6 +61,9 @@ pub enum BufferError {
 pub enum Source {
     /// GBM, for the renderer to draw in through the dma-buf.
     Gbm(GbmAllocator<DrmDeviceFd>, Candidate),
+    /// GBM of the device that the renderer is on, in linear buffers that this device reads in place: imported through its
+    /// own GBM, which counts its handles.
+    Elsewhere(GbmAllocator<DrmDeviceFd>, Fourcc, GbmDevice<DrmDeviceFd>),
     /// Dumb buffers, for the CPU to copy finished pictures in (XRGB8888). For renderers that cannot draw into dma-bufs.
     Dumb(DumbAllocator),
 }
@@ -73,6 +76,15 @@ impl Source {
     pub fn gbm(device: &Device, candidate: Candidate) -> io::Result<Self> {
         let flags = GbmBufferFlags::SCANOUT | GbmBufferFlags::RENDERING;
         Ok(Self::Gbm(GbmAllocator::new(device.gbm()?.clone(), flags), candidate))
+    }
+
+    /// Linear buffers of another device, whose allocator this is.
+    ///
+    /// # Errors
+    /// Those of [`Device::gbm`].
+    pub fn elsewhere(device: &Device, gbm: &GbmDevice<DrmDeviceFd>, fourcc: Fourcc) -> io::Result<Self> {
+        let allocator = GbmAllocator::new(gbm.clone(), GbmBufferFlags::LINEAR | GbmBufferFlags::RENDERING);
+        Ok(Self::Elsewhere(allocator, fourcc, device.gbm()?.clone()))
     }
 
     /// Buffers for the CPU.
@@ -160,6 +172,15 @@ impl Swapchain {
                 let framebuffer = framebuffer.map_err(BufferError::Framebuffer)?;
                 let dmabuf = buffer.export().map_err(|error| BufferError::Export(io::Error::other(error)))?;
                 tracing::debug!(format = ?framebuffer.format(), width, height, "allocated a buffer");
+                Ok(Buffer { framebuffer, dmabuf, memory: Memory::Gbm { _buffer: buffer } })
+            }
+            Source::Elsewhere(allocator, fourcc, import) => {
+                let buffer = allocator.create_buffer(width, height, *fourcc, &[Modifier::Linear]);
+                let buffer = buffer.map_err(failed(*fourcc))?;
+                let dmabuf = buffer.export().map_err(|error| BufferError::Export(io::Error::other(error)))?;
+                let framebuffer =
+                    Framebuffer::of_dmabuf(&self.device, import, &dmabuf, *fourcc, self.has_modifiers);
+                let framebuffer = framebuffer.map_err(BufferError::Framebuffer)?;
                 Ok(Buffer { framebuffer, dmabuf, memory: Memory::Gbm { _buffer: buffer } })
             }
             Source::Dumb(allocator) => {
