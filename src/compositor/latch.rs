@@ -222,7 +222,7 @@ impl Compositor {
         // The kernel dates a flip that waited for no vblank with the one before.
         let at = match flipped.torn {
             true => trace::now(),
-            false => screen.machine.flip_time(flipped.at),
+            false => screen.machine.flip_time(flipped.at, screen.committed_at),
         };
         if !flipped.torn && at != flipped.at {
             tracing::debug!(

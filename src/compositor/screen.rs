@@ -91,8 +91,10 @@ pub struct Screen {
     pub global: GlobalId,
     /// Whether it is on; one that is off keeps its place and commits nothing.
     pub powered: bool,
-    /// The pass in flight, and when it was committed.
-    pub(super) rendering: Option<(RenderFence, Duration)>,
+    /// The pass in flight.
+    pub(super) rendering: Option<RenderFence>,
+    /// When the commit in flight was begun.
+    pub(super) committed_at: Duration,
     /// Whose content its last frame shows.
     pub(super) audience: Audience,
     /// The scene of its last frame.
@@ -137,6 +139,7 @@ impl Screen {
             frames: 0,
             captures: Vec::new(),
             rendering: None,
+            committed_at: Duration::ZERO,
             audience: Audience::default(),
             kept: Kept::default(),
             pointer_surfaces: Vec::new(),
@@ -235,15 +238,15 @@ impl Screen {
 
     /// When the pass in flight ended; `None` if it has not, or nobody can say.
     pub fn pass_ended_at(&self) -> Option<Duration> {
-        let (fence, _) = self.rendering.as_ref()?;
+        let fence = self.rendering.as_ref()?;
         fence.as_consumer().signalled_at_ns().ok().flatten().map(Duration::from_nanos)
     }
 
     /// A flip at this time. It was held until the pass in flight had ended, which saves its releases a look; unless it is
     /// an older one, of a commit that was given up, or what a parent says of a frame, which may be said before.
     pub fn pass_flipped(&mut self, at: Duration) {
-        if let Some((fence, committed_at)) = self.rendering.take()
-            && at > committed_at
+        if let Some(fence) = self.rendering.take()
+            && at > self.committed_at
             && !matches!(self.head, Head::Nested(_))
         {
             fence.flipped();

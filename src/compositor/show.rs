@@ -184,9 +184,12 @@ impl Screen {
             awaited.add(what, fence);
         }
         let now = trace::now();
-        self.rendering = frame.render().map(|fence| (fence.clone(), now));
+        let rendering = frame.render().cloned();
         let in_fences = frame.in_fences().count();
         let committed = self.head.commit(frame, now)?;
+        if committed.is_some() {
+            (self.rendering, self.committed_at) = (rendering, now);
+        }
         self.trace_committed(in_fences, committed.as_ref());
         Ok(committed)
     }

@@ -347,15 +347,13 @@ impl FrameMachine {
         }
     }
 
-    /// When the commit in flight reached the screen, if the kernel says `at`: not a refresh or more before it was made.
-    /// vkms gives the first flip of a CRTC that was off the time of its last vblank before that.
-    pub fn flip_time(&self, at: Duration) -> Duration {
-        match self.state {
-            State::InFlight { submitted_at } if submitted_at.saturating_sub(at) > self.refresh => {
-                submitted_at
-            }
-            _ => at,
-        }
+    /// When a commit that was begun at `begun` reached the screen, if the kernel says `at`: not a refresh or more before. vkms
+    /// gives the first flip of a CRTC that was off the time of its last vblank before that.
+    ///
+    /// Less is believed. The vblanks of virtual devices are a timer's, which dates a flip with the time for which it was set:
+    /// one that is late takes along what was committed since. The out-fence has the same date, and so have releases.
+    pub fn flip_time(&self, at: Duration, begun: Duration) -> Duration {
+        if begun.saturating_sub(at) > self.refresh { begun } else { at }
     }
 
     /// Stop: the session is paused, or the output is switched off or unplugged. What is wanted stays wanted.
