@@ -11,6 +11,11 @@ use super::stats::{CommitTimes, Samples};
 /// the kernel, to us in two messages.
 const SCANOUT_SLACK_NS: u64 = 1_000_000;
 
+/// How much earlier than its fence a frame may seem to have been shown. Where vblanks are a timer's, as those of virtual
+/// devices are, a flip is dated with the time for which the timer was set (`drm_crtc_vblank_get_vblank_timeout`): one that
+/// goes off late takes along a frame that became ready meanwhile. Who does not wait is earlier by more.
+const TIMER_SLACK_NS: u64 = 1_000_000;
+
 /// What a compositor must not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -165,7 +170,7 @@ impl Ledger {
             (Some(ready), Some(released)) if released < ready => {
                 self.violations.push(Violation::ShownAfterRelease { commit });
             }
-            (Some(ready), _) if at < ready => {
+            (Some(ready), _) if at.saturating_add(TIMER_SLACK_NS) < ready => {
                 self.violations.push(Violation::ShownBeforeReady { commit, by_us: micros(at, ready) });
             }
             _ => {}
@@ -317,7 +322,7 @@ mod tests {
     #[test]
     fn what_was_before_the_warm_up_ended_is_not_counted_but_held_against_the_compositor() {
         let mut ledger = ledger(3);
-        ledger.presented(1, 15 * MS, false);
+        ledger.presented(1, 14 * MS, false);
         ledger.vblank(7);
         ledger.start_over();
         ledger.presented(2, 34 * MS, false);
@@ -326,7 +331,7 @@ mod tests {
         ledger.vblank(10);
         assert_eq!((ledger.presented, ledger.missed_vblanks, ledger.committed), (2, 1, 3));
         assert_eq!(ledger.to_present.summary().expect("samples").max, 2000);
-        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 1000 }]);
+        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 2000 }]);
     }
 
     #[test]
@@ -371,11 +376,20 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.committed(1, 0);
         ledger.ready(1, 10 * MS);
-        ledger.presented(1, 9 * MS, false);
-        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 1000 }]);
+        ledger.presented(1, 8 * MS, false);
+        assert_eq!(ledger.violations, [Violation::ShownBeforeReady { commit: 1, by_us: 2000 }]);
         ledger.committed(2, 20 * MS);
         ledger.presented(2, 30 * MS, false);
         assert_eq!(ledger.violations[1], Violation::ShownUnready { commit: 2 });
+    }
+
+    #[test]
+    fn a_frame_that_a_late_vblank_timer_took_along_is_none() {
+        let mut ledger = Ledger::default();
+        ledger.committed(1, 0);
+        ledger.ready(1, 10 * MS);
+        ledger.presented(1, 9 * MS, false);
+        assert_eq!(ledger.violations, []);
     }
 
     #[test]

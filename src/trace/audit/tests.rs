@@ -173,6 +173,18 @@ fn i1_a_gpu_or_a_plane_that_was_to_wait_and_did_not_is_found() {
 }
 
 #[test]
+fn i1_a_flip_that_is_dated_by_a_late_vblank_timer_is_no_violation() {
+    let mut forgery = Forgery::new("auto");
+    forgery.commit(1, 1, 5, 1);
+    forgery.at(1, Event::HandOver { surface: 5, id: 1 });
+    forgery.at(1, Event::Open { surface: 5, id: 1 });
+    forgery.frame(2, 1, &[(1, Reader::Plane)]);
+    forgery.signal(Role::Acquire, 1, 12 + 1);
+    forgery.release(40, 1);
+    assert_eq!(found(&forgery.end(50)), []);
+}
+
+#[test]
 fn i1_a_copy_before_the_fence_is_found() {
     let mut forgery = Forgery::new("auto");
     forgery.commit(1, 1, 5, 1);
