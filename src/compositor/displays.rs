@@ -87,7 +87,7 @@ impl Displays {
     }
 
     /// Takes note of what is connected now. Returns the screens of displays that are not any more, and of those whose
-    /// mode may have to be chosen anew.
+    /// mode may have to be chosen, or set, anew.
     fn take_note(&mut self, found: Vec<Info>) -> (Vec<OutputId>, Vec<OutputId>) {
         let (mut gone, mut changed) = (Vec::new(), Vec::new());
         self.list.retain(|display| {
@@ -97,7 +97,8 @@ impl Displays {
         });
         for info in found {
             if let Some(known) = self.named(&info.name) {
-                if known.info != info {
+                // A link that fails once more is told of in the words of the first time.
+                if known.info != info || info.link_failed {
                     known.info = info;
                     changed.extend(known.screen);
                 }
@@ -196,20 +197,22 @@ impl Compositor {
         proposals.pop().ok_or_else(|| format!("{name} has gone"))
     }
 
-    /// The modes of a display have changed: it keeps its own if that is still there and nothing better was asked for.
+    /// Something about a display has changed: it keeps its mode if it can. If that needs a modeset, what asks for the same mode
+    /// once more is a proposal like others: the kernel is asked whether it would take it.
     fn choose_mode_anew(&mut self, id: OutputId) {
-        let (Some(display), Some(screen)) = (self.displays.of(id), self.screens.get_mut(id)) else { return };
+        let (Some(display), Some(screen)) = (self.displays.of(id), self.screens.get(id)) else { return };
         let (info, settings) = (&display.info, display.settings);
-        let current = screen.head.mode();
-        let follows = settings.mode == ModeRequest::Preferred && info.preferred != Some(current);
-        if info.keeps(settings.mode, current) && !follows {
+        if settings.are_met_by(info, screen.head.mode()) {
             return;
         }
         let name = info.name.clone();
+        if info.link_failed {
+            tracing::info!("the link of {name} has failed: its mode is set anew");
+        }
         let proposal = self.propose(&name, settings.mode);
         match proposal.or_else(|_| self.propose(&name, ModeRequest::Preferred)) {
             Ok(proposal) => self.light(proposal),
-            Err(reason) => tracing::warn!("{name} keeps a mode that it no longer offers: {reason}"),
+            Err(reason) => tracing::warn!("{name} keeps a mode that it can no longer show: {reason}"),
         }
     }
 
@@ -341,4 +344,27 @@ fn new_screen(head: Head, info: &Info, display: &DisplayHandle) -> Screen {
     let machine = FrameMachine::new(head.refresh());
     let machine = if head.has_steady_vblanks() { machine } else { machine.with_cadence(Cadence::AtOnce) };
     Screen::new(output, display, machine, head)
+}
+
+#[cfg(test)]
+mod tests {
+    use smithay::output::Mode;
+
+    use super::*;
+
+    #[test]
+    fn a_lit_display_is_looked_at_again_when_it_changes_and_whenever_its_link_has_failed() {
+        let mode = Mode { size: (640, 480).into(), refresh: 60_000 };
+        let info = Info::headless("DP-1".into(), mode);
+        let failed = Info { link_failed: true, ..info.clone() };
+        let (mut displays, screen) = (Displays::default(), OutputId::of(1));
+        displays.take_note(vec![info.clone()]);
+        assert_eq!(displays.take_note(vec![failed.clone()]), (vec![], vec![]), "it is dark");
+        displays.iter_mut().for_each(|display| display.screen = Some(screen));
+        displays.take_note(vec![info.clone()]);
+        assert_eq!(displays.take_note(vec![info.clone()]), (vec![], vec![]));
+        for _ in 0..2 {
+            assert_eq!(displays.take_note(vec![failed.clone()]), (vec![], vec![screen]));
+        }
+    }
 }

@@ -15,6 +15,11 @@ use crate::{output::layout::Stage, wayland};
 pub(super) struct OutputId(u64);
 
 impl OutputId {
+    #[cfg(test)]
+    pub(super) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number that stands for it where its name is not known.
     pub(super) fn number(self) -> u64 {
         self.0

@@ -10,6 +10,9 @@ use super::kms::modes::{self, ModeRequest, Timing};
 use super::kms::props::ConnectorProp;
 use super::vsync::Vrr;
 
+/// DRM_MODE_LINK_STATUS_BAD
+const LINK_BAD: u64 = 1;
+
 /// A display that is connected, lit or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
@@ -31,6 +34,8 @@ pub struct Info {
     pub scale: Scale,
     /// It can wait for frames, instead of refreshing at a fixed rate.
     pub varies: bool,
+    /// Its link has failed since the last modeset, and only another one has it trained anew.
+    pub link_failed: bool,
 }
 
 impl Info {
@@ -55,6 +60,7 @@ impl Info {
             preferred: preferred.map(|(_, timing)| mode(timing)),
             scale: Scale::ONE,
             varies: connector.props.initial(ConnectorProp::VrrCapable) == Some(1),
+            link_failed: connector.props.initial(ConnectorProp::LinkStatus) == Some(LINK_BAD),
         }
     }
 
@@ -178,6 +184,13 @@ impl Settings {
         self.scale.unwrap_or(display.scale)
     }
 
+    /// Whether a display that is lit with the mode `current` stays as it is, now that this is known of it: the mode is there
+    /// still, nothing better was asked for, and the display can show it.
+    pub fn are_met_by(&self, display: &Info, current: Mode) -> bool {
+        let follows = self.mode == ModeRequest::Preferred && display.preferred != Some(current);
+        display.keeps(self.mode, current) && !follows && !display.link_failed
+    }
+
     /// The size of a mode in the global coordinate space.
     pub fn logical_size(&self, mode: Size<i32, Physical>, scale: Scale) -> Size<i32, Logical> {
         self.transform.transform_size(mode).to_f64().to_logical(scale.get()).to_i32_round()
@@ -216,6 +229,30 @@ mod tests {
         let scale = Scale::new(1.5).expect("a scale");
         let settings = Settings { transform: Transform::_90, ..Settings::default() };
         assert_eq!(settings.logical_size((1920, 1080).into(), scale), (720, 1280).into());
+    }
+
+    #[test]
+    fn a_display_stays_as_it_is_while_its_mode_is_there_and_its_link_holds() {
+        let mode = |width: i32| Mode { size: (width, 1080).into(), refresh: 60_000 };
+        let (large, small) = (mode(1920), mode(1280));
+        let offers = |modes: &[Mode]| Info {
+            modes: modes.to_vec(),
+            preferred: modes.first().copied(),
+            ..Info::default()
+        };
+        let asked = ModeRequest::Size { width: 1280, height: 1080, refresh_mhz: None };
+        let preferred = Settings::default();
+        let named = Settings { mode: asked, ..preferred };
+        let both = offers(&[large, small]);
+        assert!(preferred.are_met_by(&both, large) && named.are_met_by(&both, small));
+        // A better one has come; the one in use has gone.
+        assert!(!preferred.are_met_by(&both, small));
+        assert!(!named.are_met_by(&offers(&[large]), small));
+        for settings in [preferred, named] {
+            let failed = Info { link_failed: true, ..both.clone() };
+            let current = if settings == named { small } else { large };
+            assert!(!settings.are_met_by(&failed, current), "{settings:?}");
+        }
     }
 
     #[test]
