@@ -117,7 +117,8 @@ properties! {
         Rotation = "rotation",
         /// Opacity; others may have left the plane translucent.
         Alpha = "alpha",
-        /// Where the plane lies in the stack: higher is in front. Missing where the driver does not say.
+        /// Where the plane lies in the stack: higher is in front; others may have moved it where it can be set. Missing where the
+        /// driver does not say.
         Zpos = "zpos",
         /// What an alpha channel means.
         PixelBlendMode = "pixel blend mode",
@@ -136,8 +137,15 @@ properties! {
 #[derive(Clone, Debug)]
 pub struct Props<P> {
     object: RawResourceHandle,
-    table: Vec<Option<(property::Handle, property::RawValue)>>,
+    table: Vec<Option<Entry>>,
     kind: PhantomData<P>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: property::Handle,
+    value: property::RawValue,
+    mutable: bool,
 }
 
 impl<P: Property> Props<P> {
@@ -151,7 +159,7 @@ impl<P: Property> Props<P> {
             let info = device.get_property(id)?;
             let known = P::ALL.iter().find(|known| info.name().to_bytes() == known.name().as_bytes());
             if let Some(slot) = known.and_then(|known| table.get_mut(known.index())) {
-                *slot = Some((id, value));
+                *slot = Some(Entry { id, value, mutable: info.mutable() });
             }
         }
         Ok(Self { object: object.into(), table, kind: PhantomData })
@@ -169,16 +177,37 @@ impl<P: Property> Props<P> {
 
     /// The property's id.
     pub fn id(&self, prop: P) -> Option<property::Handle> {
-        self.entry(prop).map(|(id, _)| id)
+        self.entry(prop).map(|entry| entry.id)
     }
 
-    /// The value when the table was read: for what never changes, such as types and lists of formats.
+    /// The value when the table was read: for what never changes, such as types and lists of formats, and for what is
+    /// [restored](super::request::Request::restore) wherever it counts.
     pub fn initial(&self, prop: P) -> Option<property::RawValue> {
-        self.entry(prop).map(|(_, value)| value)
+        self.entry(prop).map(|entry| entry.value)
     }
 
-    fn entry(&self, prop: P) -> Option<(property::Handle, property::RawValue)> {
+    /// Whether the property can be set.
+    pub fn is_mutable(&self, prop: P) -> bool {
+        self.entry(prop).is_some_and(|entry| entry.mutable)
+    }
+
+    fn entry(&self, prop: P) -> Option<Entry> {
         self.table.get(prop.index()).copied().flatten()
+    }
+}
+
+#[cfg(test)]
+impl<P: Property> Props<P> {
+    /// Of an object that there is not, with these values and whether each can be set.
+    pub(super) fn of(object: u32, values: &[(P, property::RawValue, bool)]) -> Self {
+        use drm::control::from_u32;
+
+        let mut table = vec![None; P::ALL.len()];
+        for &(prop, value, mutable) in values {
+            let id = u32::try_from(prop.index()).ok().and_then(|index| from_u32(index + 1));
+            table[prop.index()] = id.map(|id| Entry { id, value, mutable });
+        }
+        Self { object: from_u32(object).expect("not 0"), table, kind: PhantomData }
     }
 }
 

@@ -54,6 +54,13 @@ impl<'fence> Request<'fence> {
         }
     }
 
+    /// Sets a property to what it was when its object was looked at, where it can be set: others may have changed it since.
+    pub fn restore<P: Property>(&mut self, props: &Props<P>, prop: P) {
+        if let Some(value) = props.initial(prop).filter(|_| props.is_mutable(prop)) {
+            self.set(props, prop, value);
+        }
+    }
+
     /// Makes the kernel wait for `fence` before it shows the plane's framebuffer. Once per plane: twice is `EINVAL`.
     pub fn in_fence(&mut self, plane: &Props<PlaneProp>, fence: BorrowedFd<'fence>) {
         // A signed property: sign-extended.
@@ -89,5 +96,27 @@ impl Default for Request<'_> {
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("missing", &self.missing).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_set_is_restored_and_what_cannot_is_not_mentioned() {
+        let asked = |build: &dyn Fn(&mut Request<'_>)| {
+            let mut request = Request::new();
+            build(&mut request);
+            assert_eq!(request.missing, None);
+            format!("{:?}", request.request)
+        };
+        let plane = |mutable| Props::of(31, &[(PlaneProp::Zpos, 4, mutable), (PlaneProp::Alpha, 9, true)]);
+        let restored = |props: &Props<PlaneProp>| asked(&|request| request.restore(props, PlaneProp::Zpos));
+        let can = plane(true);
+        assert_eq!(restored(&can), asked(&|request| request.set(&can, PlaneProp::Zpos, 4)));
+        // The kernel refuses a request with a property that cannot be set, whatever the value.
+        assert_eq!(restored(&plane(false)), asked(&|_| ()));
+        assert_eq!(restored(&Props::of(31, &[])), asked(&|_| ()));
     }
 }

@@ -46,26 +46,33 @@ impl Planes {
     /// The planes that the device has for this pipe.
     ///
     /// A plane that several CRTCs could show is lent to one of them for good, in turn, so that no display has to ask
-    /// another. Overlay planes that lie below the primary plane are left alone.
+    /// another.
     pub(super) fn of(device: &Device, pipe: &Pipe) -> Self {
-        let zpos = |plane: &Plane| plane.props.initial(PlaneProp::Zpos);
-        let bottom = zpos(&pipe.primary);
         let ours = device.planes().iter().enumerate().filter(|(index, plane)| {
             let turn = plane.crtcs.get(index.checked_rem(plane.crtcs.len()).unwrap_or(0));
             turn == Some(&pipe.crtc.handle)
         });
-        let ours = ours.map(|(_, plane)| plane);
-        let (cursors, mut overlays): (Vec<_>, Vec<_>) = ours
-            .filter(|plane| plane.kind != PlaneType::Primary)
-            .filter(|plane| zpos(plane).is_none() || bottom.is_none() || zpos(plane) > bottom)
+        Self::above(&pipe.primary, ours.map(|(_, plane)| plane))
+    }
+
+    /// Those of `planes` that lie above this one: where they lie was read when the device was opened, and is restored where it
+    /// can be another since. Overlay planes that lie below the primary plane, or above the pointer's, are left alone.
+    fn above<'a>(primary: &Plane, planes: impl Iterator<Item = &'a Plane>) -> Self {
+        let zpos = |plane: &Plane| plane.props.initial(PlaneProp::Zpos);
+        let covers = |upper: &Plane, lower: &Plane| {
+            zpos(upper).zip(zpos(lower)).is_none_or(|(upper, lower)| upper > lower)
+        };
+        let (cursors, mut overlays): (Vec<_>, Vec<_>) = planes
+            .filter(|plane| plane.kind != PlaneType::Primary && covers(plane, primary))
             .cloned()
             .partition(|plane| plane.kind == PlaneType::Cursor);
+        let cursor = cursors.into_iter().next();
+        overlays.retain(|plane| cursor.as_ref().is_none_or(|cursor| covers(cursor, plane)));
         overlays.sort_by_key(|plane| std::cmp::Reverse(zpos(plane)));
         let mut ranks: Vec<_> = overlays.iter().filter_map(zpos).collect();
         ranks.dedup();
         let overlays_ordered = ranks.len() == overlays.len();
-        let cursor = cursors.into_iter().next();
-        Self { primary: pipe.primary.clone(), overlays, overlays_ordered, cursor }
+        Self { primary: primary.clone(), overlays, overlays_ordered, cursor }
     }
 
     pub(super) fn get(&self, which: Which) -> Option<&Plane> {
@@ -215,6 +222,8 @@ impl Shows {
         ] {
             request.set(props, prop, value);
         }
+        // Another session may have left the planes in another order than the one that they were chosen by.
+        request.restore(props, PlaneProp::Zpos);
         request.set_if_present(props, PlaneProp::Rotation, self.rotation);
         request.set_if_present(props, PlaneProp::Alpha, OPAQUE);
         request.set_if_present(props, PlaneProp::PixelBlendMode, PREMULTIPLIED);
@@ -325,5 +334,50 @@ impl Stack {
     /// The leases of the clients' buffers, which the stack gives up.
     pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> {
         self.0.values_mut().filter_map(Shows::take_lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drm::control::from_u32;
+    use smithay::backend::allocator::format::FormatSet;
+
+    use super::super::props::Props;
+    use super::*;
+
+    /// A plane with this number, that lies so high.
+    fn plane(number: u32, kind: PlaneType, zpos: Option<u64>) -> Plane {
+        let zpos: Vec<_> = zpos.map(|zpos| (PlaneProp::Zpos, zpos, true)).into_iter().collect();
+        Plane {
+            handle: from_u32(number).expect("not 0"),
+            kind,
+            props: Props::of(number, &zpos),
+            crtcs: Vec::new(),
+            formats: FormatSet::default(),
+            rotations: ROTATE_0,
+        }
+    }
+
+    /// The overlay planes that are used, from the topmost, whether they are in order, and whether the pointer has a plane.
+    fn chosen(primary: Option<u64>, cursor: Option<u64>, overlays: &[Option<u64>]) -> (Vec<u32>, bool, bool) {
+        let overlays = overlays.iter().zip(3..);
+        let mut planes: Vec<_> =
+            overlays.map(|(zpos, number)| plane(number, PlaneType::Overlay, *zpos)).collect();
+        planes.push(plane(2, PlaneType::Cursor, cursor));
+        let planes = Planes::above(&plane(1, PlaneType::Primary, primary), planes.iter());
+        let numbers = planes.overlays.iter().map(|plane| plane.handle.into()).collect();
+        (numbers, planes.overlays_ordered, planes.cursor.is_some())
+    }
+
+    #[test]
+    fn planes_are_used_in_their_order_between_the_primary_plane_and_the_pointers() {
+        let at = Some;
+        assert_eq!(chosen(at(0), at(9), &[at(1), at(3), at(2)]), (vec![4, 5, 3], true, true));
+        // As another session may have left them.
+        assert_eq!(chosen(at(2), at(5), &[at(1), at(3), at(6)]), (vec![4], true, true));
+        assert_eq!(chosen(at(2), at(1), &[at(3), at(2)]), (vec![3], true, false));
+        assert_eq!(chosen(at(0), at(9), &[at(1), at(1)]), (vec![3, 4], false, true));
+        // Nothing is said of any.
+        assert_eq!(chosen(None, None, &[None, None]), (vec![3, 4], false, true));
     }
 }
