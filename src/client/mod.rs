@@ -88,6 +88,9 @@ pub struct Options {
     /// Ask to be fullscreen.
     #[arg(long)]
     pub fullscreen: bool,
+    /// The frames are the pointer's image while it is on the window.
+    #[arg(long)]
+    pub pointer: bool,
     /// Say that frames may be shown in the middle of a refresh (tearing-control-v1).
     #[arg(long)]
     pub tearing: bool,
@@ -329,6 +332,7 @@ mod tests {
             "--fence-ms=40",
             "--fence-random",
             "--fullscreen",
+            "--pointer",
             "--tearing",
             "--size=800x600",
             "--json",
@@ -342,7 +346,7 @@ mod tests {
         .expect("options");
         assert_eq!((options.sync, options.source, options.buffers), (Sync::Implicit, Kind::Vgem, 2));
         assert_eq!(options.size, WindowSize((800, 600)));
-        assert!(options.fence_random && options.fullscreen && options.tearing);
+        assert!(options.fence_random && options.fullscreen && options.pointer && options.tearing);
         assert!(options.json && options.each);
         assert_eq!((options.after_ms, options.after_random, options.warm_up), (40, true, 3));
     }

@@ -26,10 +26,13 @@ use wayland_protocols::wp::presentation_time::client::wp_presentation::{self, Wp
 use wayland_protocols::wp::presentation_time::client::wp_presentation_feedback::{
     self, Kind, WpPresentationFeedback,
 };
+use wayland_protocols::wp::single_pixel_buffer::v1::client::wp_single_pixel_buffer_manager_v1::WpSinglePixelBufferManagerV1;
 use wayland_protocols::wp::tearing_control::v1::client::wp_tearing_control_manager_v1::WpTearingControlManagerV1;
 use wayland_protocols::wp::tearing_control::v1::client::wp_tearing_control_v1::{
     PresentationHint, WpTearingControlV1,
 };
+use wayland_protocols::wp::viewporter::client::wp_viewport::WpViewport;
+use wayland_protocols::wp::viewporter::client::wp_viewporter::WpViewporter;
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
 use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
@@ -54,10 +57,49 @@ pub(super) struct Window {
 /// What goes when the surface goes.
 #[derive(Debug)]
 struct Role {
+    /// That of the frames.
     surface: WlSurface,
+    /// That of the window, where the frames are the pointer's image.
+    backdrop: Option<Backdrop>,
     xdg_surface: XdgSurface,
     toplevel: XdgToplevel,
     syncobj_surface: Option<WpLinuxDrmSyncobjSurfaceV1>,
+}
+
+/// What is below the pointer: one pixel, as large as the window.
+#[derive(Debug)]
+struct Backdrop {
+    surface: WlSurface,
+    pixel: WlBuffer,
+    viewport: WpViewport,
+}
+
+/// The size of a window that has nothing but a pointer, where the compositor leaves it to us.
+const BACKDROP_SIZE: Size = (640, 480);
+
+impl Backdrop {
+    fn new(globals: &GlobalList, handle: &QueueHandle<Client>, surface: WlSurface) -> Result<Self, Error> {
+        let missing = |name| move |_: BindError| Error::MissingGlobal { name };
+        let pixels: WpSinglePixelBufferManagerV1 =
+            globals.bind(handle, 1..=1, ()).map_err(missing("wp_single_pixel_buffer_manager_v1"))?;
+        let viewporter: WpViewporter = globals.bind(handle, 1..=1, ()).map_err(missing("wp_viewporter"))?;
+        let pixel = pixels.create_u32_rgba_buffer(0, u32::MAX / 4, u32::MAX / 4, u32::MAX, handle, ());
+        let viewport = viewporter.get_viewport(&surface, handle, ());
+        Ok(Self { surface, pixel, viewport })
+    }
+
+    fn show(&self, (width, height): Size) {
+        self.surface.attach(Some(&self.pixel), 0, 0);
+        self.viewport.set_destination(width as i32, height as i32);
+        self.surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
+        self.surface.commit();
+    }
+
+    fn destroy(self) {
+        self.viewport.destroy();
+        self.surface.destroy();
+        self.pixel.destroy();
+    }
 }
 
 /// A point of a buffer's timeline, for a commit.
@@ -90,16 +132,21 @@ impl Window {
             }
         };
         let surface = compositor.create_surface(&handle, ());
-        let xdg_surface = shell.get_xdg_surface(&surface, &handle, ());
+        let below = || Backdrop::new(globals, &handle, compositor.create_surface(&handle, ()));
+        let backdrop = options.pointer.then(below).transpose()?;
+        let own = backdrop.as_ref().map_or(&surface, |backdrop| &backdrop.surface);
+        let xdg_surface = shell.get_xdg_surface(own, &handle, ());
         let toplevel = xdg_surface.get_toplevel(&handle, ());
         toplevel.set_title("fencepost client".into());
         toplevel.set_app_id("fencepost-client".into());
         if options.fullscreen {
             toplevel.set_fullscreen(None);
-            // As players and games do: the pointer's image is somebody else's on the screen. Without a mouse there is none.
-            if let Ok(seat) = globals.bind::<WlSeat, _, _>(&handle, 1..=1, ()) {
-                seat.get_pointer(&handle, ());
-            }
+        }
+        // Players and games have none: the pointer's image is somebody else's on the screen. Without a mouse there is none.
+        if (options.fullscreen || options.pointer)
+            && let Ok(seat) = globals.bind::<WlSeat, _, _>(&handle, 1..=1, ())
+        {
+            seat.get_pointer(&handle, ());
         }
         let syncobj_surface = syncobj
             .as_ref()
@@ -112,9 +159,26 @@ impl Window {
         if let Ok(transform) = Transform::try_from(options.buffer_transform) {
             surface.set_buffer_transform(transform);
         }
-        surface.commit();
-        let role = Role { surface, xdg_surface, toplevel, syncobj_surface };
+        own.commit();
+        let role = Role { surface, backdrop, xdg_surface, toplevel, syncobj_surface };
         Ok(Self { handle, dmabuf, presentation, syncobj, role: Some(role) })
+    }
+
+    /// The window has this size, or one of our choice. Returns what of that is for the frames: nothing if they are the pointer's
+    /// image.
+    fn sized(&self, size: Option<Size>) -> Option<Size> {
+        match self.role.as_ref().and_then(|role| role.backdrop.as_ref()) {
+            Some(backdrop) => {
+                backdrop.show(size.unwrap_or(BACKDROP_SIZE));
+                None
+            }
+            None => size,
+        }
+    }
+
+    /// The pointer's image on the window: the frames, or none.
+    fn image(&self) -> Option<&WlSurface> {
+        self.role.as_ref().filter(|role| role.backdrop.is_some()).map(|role| &role.surface)
     }
 
     /// Makes a `wl_buffer` of an image.
@@ -152,13 +216,17 @@ impl Window {
 
     /// Destroys the surface and its role. The buffers live on.
     pub(super) fn close(&mut self) {
-        let Some(Role { surface, xdg_surface, toplevel, syncobj_surface }) = self.role.take() else { return };
+        let Some(role) = self.role.take() else { return };
+        let Role { surface, backdrop, xdg_surface, toplevel, syncobj_surface } = role;
         if let Some(sync) = syncobj_surface {
             sync.destroy();
         }
         toplevel.destroy();
         xdg_surface.destroy();
         surface.destroy();
+        if let Some(backdrop) = backdrop {
+            backdrop.destroy();
+        }
     }
 }
 
@@ -180,6 +248,7 @@ impl Dispatch<XdgSurface, ()> for Client {
     ) {
         if let xdg_surface::Event::Configure { serial } = event {
             xdg_surface.ack_configure(serial);
+            client.pending.size = client.window.sized(client.pending.size.take());
             client.configured();
         }
     }
@@ -220,10 +289,10 @@ impl Dispatch<XdgWmBase, ()> for Client {
     }
 }
 
-/// A pointer is asked for only to be hidden.
+/// A pointer is asked for only to be hidden, or to be given an image.
 impl Dispatch<WlPointer, ()> for Client {
     fn event(
-        _: &mut Self,
+        client: &mut Self,
         pointer: &WlPointer,
         event: wl_pointer::Event,
         (): &(),
@@ -231,7 +300,7 @@ impl Dispatch<WlPointer, ()> for Client {
         _: &QueueHandle<Self>,
     ) {
         if let wl_pointer::Event::Enter { serial, .. } = event {
-            pointer.set_cursor(serial, None, 0, 0);
+            pointer.set_cursor(serial, client.window.image(), 0, 0);
         }
     }
 }
@@ -334,8 +403,12 @@ impl Dispatch<WlRegistry, GlobalListContents> for Client {
 }
 
 delegate_noop!(Client: WlCompositor);
+delegate_noop!(Client: WpSinglePixelBufferManagerV1);
 delegate_noop!(Client: WpTearingControlManagerV1);
 delegate_noop!(Client: WpTearingControlV1);
+delegate_noop!(Client: WpViewport);
+delegate_noop!(Client: WpViewporter);
+delegate_noop!(Client: ignore WlBuffer);
 delegate_noop!(Client: ignore WlSeat);
 delegate_noop!(Client: ignore WlSurface);
 delegate_noop!(Client: WpLinuxDrmSyncobjManagerV1);
