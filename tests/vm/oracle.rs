@@ -8,6 +8,7 @@
 mod gpus;
 mod harness;
 mod hotplug;
+mod on_planes;
 mod overlay;
 mod rack;
 mod vsync;
@@ -21,7 +22,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread::sleep,
+    thread::{JoinHandle, sleep, spawn},
     time::{Duration, Instant},
 };
 
@@ -45,9 +46,23 @@ enum Flaw {
 }
 
 impl Pictures {
-    fn open(path: &str) -> Self {
-        let pipe = BufReader::new(File::open(path).expect("the pipe"));
-        Self { pipe, bytes: Vec::new(), pixels: Vec::new(), last: 0 }
+    /// A session whose pictures these are.
+    fn of_session(arguments: &[&str]) -> (Session, Self) {
+        let pipe = pipe();
+        let reader = spawn({
+            let pipe = pipe.clone();
+            move || BufReader::new(File::open(pipe).expect("the pipe"))
+        });
+        let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
+        let pipe = reader.join().expect("the pipe");
+        (session, Self { pipe, bytes: Vec::new(), pixels: Vec::new(), last: 0 })
+    }
+
+    /// Reads on until the session ends, which it could not otherwise.
+    fn drain(mut self) -> JoinHandle<()> {
+        spawn(move || {
+            std::io::copy(&mut self.pipe, &mut std::io::sink()).expect("the rest of the pictures");
+        })
     }
 
     fn word<const N: usize>(&mut self) -> [u8; N] {
@@ -129,12 +144,7 @@ fn watch_sizes(
     for module in ["sw_sync", "vgem"] {
         assert!(Command::new("modprobe").arg(module).status().expect("modprobe").success(), "{module}");
     }
-    let pipe = pipe();
-    let reader = std::thread::spawn({
-        let pipe = pipe.clone();
-        move || Pictures::open(&pipe)
-    });
-    let session = Session::start(&[&["--mode=640x480", "--writeback", &pipe], arguments].concat());
+    let (session, mut pictures) = Pictures::of_session(arguments);
     let window = window.map(|window| session.nested(&[&["--mode=480x360"], window].concat()));
     let clients = [("explicit", sizes[0]), ("implicit", sizes[1])].map(|(sync, size)| {
         let (sync, size) = (format!("--sync={sync}"), format!("--size={size}"));
@@ -147,7 +157,6 @@ fn watch_sizes(
             "--fence-random",
         ])
     });
-    let mut pictures = reader.join().expect("pictures");
     let (mut newest, mut seen) = (BTreeMap::new(), 0);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -161,12 +170,11 @@ fn watch_sizes(
             }
         }
     });
-    // The pipe has to be read on, or the compositor could not end.
-    let drain = std::thread::spawn(move || std::io::copy(&mut pictures.pipe, &mut std::io::sink()));
+    let drain = pictures.drain();
     let reports = clients.map(harness::Client::end).into_iter().collect();
     window.map(Session::end);
     let record = session.end();
-    drain.join().expect("drain").expect("the rest of the pictures");
+    drain.join().expect("drain");
     (reports, record)
 }
 
@@ -267,7 +275,7 @@ fn still_life(arguments: &[&str], windows: &[(&str, u32)]) -> (Vec<u8>, u64) {
     assert!(Command::new("modprobe").arg("sw_sync").status().expect("modprobe").success());
     let pipe = pipe();
     let newest = Arc::new(Mutex::new((Instant::now(), Vec::new(), 0)));
-    let reader = std::thread::spawn({
+    let reader = spawn({
         let (pipe, newest) = (pipe.clone(), Arc::clone(&newest));
         move || {
             let mut pipe = BufReader::new(File::open(pipe).expect("the pipe"));

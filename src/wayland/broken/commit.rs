@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
@@ -19,9 +20,9 @@ use smithay::{
 
 use super::{BrokenRule, broken};
 use crate::{
-    buffer::{ClientBuffer, Lease},
+    buffer::{ClientBuffer, Lease, Ledger, release::Release},
     compositor::Compositor,
-    fence::{Fence, roles::AcquireFence, timeline::Point, timeline::Timeline},
+    fence::{Fence, release::Target, roles::AcquireFence, timeline::Point, timeline::Timeline},
     surface::{Attached, Constraints, PointOrder, Sync, Violation, validate as keep},
     wayland::{
         commit::{SurfaceSync, with_sync},
@@ -89,6 +90,7 @@ pub fn content(
     match broken() {
         Some(BrokenRule::Acquire) => return (lease, Vec::new()),
         Some(BrokenRule::Release) => return (None, fences),
+        Some(BrokenRule::ReleaseUsed) => return (lease.as_ref().and_then(stand_in), fences),
         Some(BrokenRule::Forget) => {
             std::mem::forget(lease);
             return (None, fences);
@@ -125,6 +127,19 @@ pub fn content(
         _ => {}
     }
     (lease, fences)
+}
+
+/// A share that nobody waits for, in a buffer that is given back.
+fn stand_in(lease: &Lease) -> Option<Lease> {
+    let Release { buffer, commit, held, .. } = lease.target()?;
+    let release = Release {
+        target: Target::Nothing,
+        buffer: buffer.clone(),
+        callbacks: Vec::new(),
+        commit: *commit,
+        held: Rc::clone(held),
+    };
+    Some(Lease::new(release, &Ledger::default()))
 }
 
 fn is_shown_again(surface: &WlSurface, buffer: &ClientBuffer) -> bool {

@@ -22,6 +22,8 @@ pub enum BrokenRule {
     Acquire,
     /// I2: buffers are released when they are committed.
     Release,
+    /// I2: the same, but what was given back is used as if it were not, by planes, too.
+    ReleaseUsed,
     /// I3: releases are forgotten.
     Forget,
     /// I4: a commit that is ready overtakes those that are not.
