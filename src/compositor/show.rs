@@ -255,8 +255,7 @@ impl Screen {
         let drawn = Mount::new(size, transform).upright(Rectangle::from_size(shown.size));
         let by = drawn.loc - output.upright(shown).loc;
         let elements: Vec<_> = scene.pointer.image.elements.iter().map(|element| element.moved(by)).collect();
-        let pixel = Rectangle::new(scene.pointer.at, (1, 1).into());
-        let (at, hotspot) = (shown.loc, output.in_mode(pixel).loc - shown.loc);
+        let (at, hotspot) = (shown.loc, output.hotspot(shown, scene.pointer.at));
         let elements: Vec<_> = elements.iter().collect();
         if canvas.shows(&elements) {
             return Ok(Some(Cursor { image: None, at, hotspot }));

@@ -4,7 +4,7 @@
 //! smithay does with rectangles: flipped around a vertical axis or not, then turned clockwise. Protocols and KMS turn
 //! counter-clockwise. smithay's `invert` leads from one direction to the other, and is no inverse for flips by a quarter.
 
-use smithay::utils::{Physical, Rectangle, Size, Transform};
+use smithay::utils::{Buffer, Physical, Point, Rectangle, Size, Transform};
 
 use crate::buffer::content::inverse;
 
@@ -38,6 +38,12 @@ impl Mount {
         inverse(self.transform).transform_rect_in(rect.to_f64(), &self.mode.to_f64()).to_i32_round()
     }
 
+    /// Which pixel of a pointer's image points, from the image's top left corner: `image` is where that is in the mode, `at` the
+    /// upright pixel that is pointed at.
+    pub fn hotspot(&self, image: Rectangle<i32, Physical>, at: Point<i32, Physical>) -> Point<i32, Physical> {
+        self.in_mode(Rectangle::new(at, (1, 1).into())).loc - image.loc
+    }
+
     /// What brings rectangles of a buffer into the mode, if `into_buffer` brings upright ones into the buffer.
     pub fn of_buffer(&self, into_buffer: Transform) -> Transform {
         let ((flipped, quarters), (buffer_flipped, buffer_quarters)) =
@@ -60,6 +66,12 @@ pub fn rotation(transform: Transform, supported: u64) -> Option<u64> {
         [rotated(counter), rotated(counter + 2) | REFLECT_X | REFLECT_Y]
     };
     ways.into_iter().find(|way| way & !supported == 0)
+}
+
+/// Whether so much of a buffer, turned like this, fills just so much of a mode: it need not be scaled.
+pub fn is_to_scale(src: Size<f64, Buffer>, transform: Transform, dst: Size<i32, Physical>) -> bool {
+    let size = transform.transform_size(dst).to_f64();
+    (src.w, src.h) == (size.w, size.h)
 }
 
 /// Flipped or not, and then turned clockwise by so many quarters.
@@ -191,6 +203,34 @@ mod tests {
             assert_eq!(shown, upright.part(rect).transformed(output), "{output:?}");
             let mount = Mount::new(mode.size(), output);
             assert_eq!(mount.upright(mount.in_mode(rect)), rect, "{output:?}");
+        }
+    }
+
+    #[test]
+    fn the_pixel_that_points_is_the_same_however_the_output_is_mounted() {
+        let upright = Picture::new(7, 5);
+        let image = Rectangle::new((2, 1).into(), (4, 3).into());
+        for output in ALL {
+            let mode = upright.clone().transformed(output);
+            let mount = Mount::new(mode.size(), output);
+            let shown = mount.in_mode(image);
+            // All of the image, and a pixel beside it.
+            for at in (1..4).flat_map(|y| (2..6).map(move |x| (x, y).into())).chain([(0, 4).into()]) {
+                let pixel = shown.loc + mount.hotspot(shown, at);
+                let pointed_at = upright.part(Rectangle::new(at, (1, 1).into()));
+                assert_eq!(mode.part(Rectangle::new(pixel, (1, 1).into())), pointed_at, "{output:?} {at:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_turned_by_a_quarter_is_to_scale_with_its_sides_swapped() {
+        for transform in ALL {
+            let sides_swap = parts(transform).1 % 2 == 1;
+            let is_to_scale = |src: (f64, f64)| is_to_scale(src.into(), transform, (640, 480).into());
+            assert_eq!(is_to_scale((640.0, 480.0)), !sides_swap, "{transform:?}");
+            assert_eq!(is_to_scale((480.0, 640.0)), sides_swap, "{transform:?}");
+            assert!(!is_to_scale((320.0, 240.0)) && !is_to_scale((639.5, 480.0)), "{transform:?}");
         }
     }
 

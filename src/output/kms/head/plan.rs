@@ -6,7 +6,7 @@ use drm::control::AtomicCommitFlags;
 use rustix::fs::Dev;
 use smithay::backend::allocator::format::FormatSet;
 use smithay::backend::drm::{DrmNode, NodeType};
-use smithay::utils::{Physical, Point, Rectangle, Size};
+use smithay::utils::{Buffer, Physical, Point, Rectangle, Size, Transform};
 
 use super::super::cursor::Cursor;
 use super::super::framebuffer::Framebuffer;
@@ -78,16 +78,9 @@ impl Head {
     /// What the client of the topmost item should know. Another buffer helps where the item fills the display and only its
     /// format, modifier or exporter is in the way.
     pub fn advice(&self, item: &Item) -> Advice {
-        if !self.is_filled_by(item) {
-            return Advice::NoPlane;
-        }
-        match &item.layer {
-            // Copied, so that there is no buffer any more: the next one will tell.
-            None => Advice::Stay,
-            Some(layer) if !is_plain(layer) || !self.turns(layer, Which::Primary) => Advice::NoPlane,
-            Some(_) if self.framebuffer_for(item).is_some() => Advice::Stay,
-            Some(_) => Advice::Reallocate,
-        }
+        let way = item.layer.as_ref().map(|layer| (layer.src.size, layer.turned, layer.dst.size));
+        let is_readable = || self.framebuffer_for(item).is_some();
+        advice(self.is_filled_by(item), way, self.pipe.primary.rotations, is_readable)
     }
 
     /// The device that scans out, by the node that clients allocate on, and what its primary plane takes.
@@ -154,8 +147,53 @@ impl Head {
     }
 }
 
-/// Whether every plane can show it, as far as geometry goes: it is not scaled.
-fn is_plain(layer: &Layer) -> bool {
-    let size = layer.turned.transform_size(layer.dst.size).to_f64();
-    (layer.src.size.w, layer.src.size.h) == (size.w, size.h)
+/// How much of a buffer is shown, how it is turned for that, and how large that is on the display.
+type Way = (Size<f64, Buffer>, Transform, Size<i32, Physical>);
+
+/// What is to be said of an item that fills the display, or does not, and of its buffer. `rotations` are those of the plane;
+/// whether that could read the buffer, `is_readable` says.
+fn advice(fills: bool, buffer: Option<Way>, rotations: u64, is_readable: impl FnOnce() -> bool) -> Advice {
+    match buffer {
+        _ if !fills => Advice::NoPlane,
+        // Copied, so that there is no buffer any more: the next one will tell.
+        None => Advice::Stay,
+        Some((src, turned, dst)) if !turn::is_to_scale(src, turned, dst) => Advice::NoPlane,
+        Some((_, turned, _)) if turn::rotation(turned, rotations).is_none() => Advice::NoPlane,
+        Some(_) if is_readable() => Advice::Stay,
+        Some(_) => Advice::Reallocate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT: u64 = turn::ROTATE_0;
+    const BY_QUARTERS: u64 = 0xf;
+
+    #[test]
+    fn another_buffer_is_advised_where_it_is_all_that_a_plane_lacks() {
+        let (wide, high) = (Size::from((640.0, 480.0)), Size::from((480.0, 640.0)));
+        let display = Size::from((640, 480));
+        let said = |src, turned, rotations, readable| {
+            advice(true, Some((src, turned, display)), rotations, || readable)
+        };
+        assert_eq!(said(wide, Transform::Normal, NOT, true), Advice::Stay);
+        assert_eq!(said(wide, Transform::Normal, NOT, false), Advice::Reallocate);
+        for turned in [Transform::_90, Transform::_270] {
+            // No other format or modifier would have this plane turn it.
+            assert_eq!(said(high, turned, NOT, false), Advice::NoPlane, "{turned:?}");
+            assert_eq!(said(high, turned, BY_QUARTERS, false), Advice::Reallocate, "{turned:?}");
+            assert_eq!(said(high, turned, BY_QUARTERS, true), Advice::Stay, "{turned:?}");
+            assert_eq!(said(wide, turned, BY_QUARTERS, false), Advice::NoPlane, "{turned:?}: scaled");
+        }
+        assert_eq!(said(wide, Transform::Flipped, BY_QUARTERS, false), Advice::NoPlane);
+    }
+
+    #[test]
+    fn nothing_is_advised_for_what_does_not_fill_the_display_or_was_copied() {
+        let small = (Size::from((64.0, 64.0)), Transform::Normal, Size::from((64, 64)));
+        assert_eq!(advice(false, Some(small), NOT, || false), Advice::NoPlane);
+        assert_eq!(advice(true, None, NOT, || false), Advice::Stay);
+    }
 }
