@@ -202,8 +202,8 @@ vm_suites=(
     "unplugged timelines: --gpu virgl --timeout 600"
 )
 
-# The longest of them takes less than half of it where nothing else runs.
-vm_test_limit_s=600
+# The longest of them takes a third of it where nothing else runs.
+vm_test_limit_s=400
 
 # Builds a test target and prints the path of its program.
 test_program() {

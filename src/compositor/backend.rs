@@ -148,8 +148,8 @@ impl Backend {
         }
     }
 
-    /// Whether no plane can show what is not drawn for it: clients' buffers, or the pointer alone.
-    pub(super) fn has_one_plane(&self) -> bool {
+    /// Whether everything has to be composed: what clients have drawn is not what a plane would read, and no pointer is copied.
+    pub(super) fn composes_all(&self) -> bool {
         matches!(self, Self::Kms(kms) if kms.copies())
     }
 

@@ -280,7 +280,7 @@ fn start(options: &Options) -> Result<Running, Error> {
     seat.add_keyboard(XkbConfig::default(), 400, 25).map_err(|error| Error::Keyboard(error.to_string()))?;
     seat.add_pointer();
 
-    let no_planes = options.no_planes || backend.has_one_plane();
+    let no_planes = options.no_planes || backend.composes_all();
     let mut state = Compositor {
         stop: event_loop.get_signal(),
         children: Children::default(),
