@@ -6,15 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::stats::{CommitTimes, Samples};
+use crate::fence::FLIP_DATE_SLACK_NS;
 
 /// How much earlier than the flip that ends a scan-out its release may seem to have come: both are told by
 /// the kernel, to us in two messages.
 const SCANOUT_SLACK_NS: u64 = 1_000_000;
-
-/// How much earlier than its fence a frame may seem to have been shown. Where vblanks are a timer's, as those of virtual
-/// devices are, a flip is dated with the time for which the timer was set (`drm_crtc_vblank_get_vblank_timeout`): one that
-/// goes off late takes along a frame that became ready meanwhile. Who does not wait is earlier by more.
-const TIMER_SLACK_NS: u64 = 1_000_000;
 
 /// What a compositor must not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,7 +166,7 @@ impl Ledger {
             (Some(ready), Some(released)) if released < ready => {
                 self.violations.push(Violation::ShownAfterRelease { commit });
             }
-            (Some(ready), _) if at.saturating_add(TIMER_SLACK_NS) < ready => {
+            (Some(ready), _) if at.saturating_add(FLIP_DATE_SLACK_NS) < ready => {
                 self.violations.push(Violation::ShownBeforeReady { commit, by_us: micros(at, ready) });
             }
             _ => {}

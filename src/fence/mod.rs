@@ -15,6 +15,11 @@ pub mod sync_file;
 pub mod timeline;
 pub mod wait;
 
+/// How much earlier than a fence that it waited for a flip may be dated. Where vblanks are a timer's, as those of virtual
+/// devices are, a flip has the time for which the timer was set (`drm_crtc_vblank_get_vblank_timeout`): one that goes off late
+/// takes along a frame whose fence has signalled meanwhile. Who does not wait is earlier by more.
+pub const FLIP_DATE_SLACK_NS: u64 = 1_000_000;
+
 /// What the pure core needs to know about a fence. The tests implement it with simulated fences.
 pub trait Fence {
     /// Looks, without blocking. A fence that cannot be looked at is not ready: it reads as

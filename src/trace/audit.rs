@@ -10,14 +10,11 @@ use super::{
     file::Trace,
     story::{Commit, Frame, Story, When},
 };
+use crate::fence::FLIP_DATE_SLACK_NS;
 
 /// How much earlier than the flip that ends a scan-out a release may be: some drivers take the time of the fence and that of
 /// the flip one after the other.
 const SCANOUT_SLACK_NS: u64 = 100_000;
-
-/// How much earlier than the fence that it waited for a flip may be dated: where vblanks are a timer's, with the time for
-/// which the timer was set, which may go off late.
-const TIMER_SLACK_NS: u64 = 1_000_000;
 
 /// How long a release may be owed after its content was replaced, where the trace does not go on to the end of the run. No
 /// display and no GPU takes that long.
@@ -134,7 +131,7 @@ fn read_early(story: &Story, number: CommitNumber, commit: &Commit) -> Option<Vi
             (true, Reader::Plane) => (frame.on_screen()?, "was shown by a plane that was to wait,"),
             (true, Reader::Parent) => (frame.on_screen()?, "was shown by a parent that was to wait,"),
         };
-        let slack = if (commit.handed_over, *by) == (true, Reader::Plane) { TIMER_SLACK_NS } else { 0 };
+        let slack = if (commit.handed_over, *by) == (true, Reader::Plane) { FLIP_DATE_SLACK_NS } else { 0 };
         early(limit, format!("{what} before its fence signalled, for frame {of}{}", on(story, frame)))
             .filter(|(by, ..)| *by > slack)
     });
