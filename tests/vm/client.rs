@@ -6,7 +6,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,6 +46,8 @@ use wayland_server::protocol::wl_callback::WlCallback;
 use wayland_server::protocol::wl_compositor::{self, WlCompositor};
 use wayland_server::protocol::wl_surface::{self, WlSurface};
 use wayland_server::{Client, DataInit, Dispatch, Display, DisplayHandle, GlobalDispatch, New, Resource};
+
+use crate::harness::modprobe;
 
 const XRGB8888: u32 = drm::buffer::DrmFourcc::Xrgb8888 as u32;
 
@@ -240,11 +241,6 @@ fn run(fault: Fault, args: &str) -> (Report, Vec<Result<u32, Flaw>>) {
         thread::sleep(Duration::from_millis(1));
     }
     (client.join().expect("the client").expect("a report"), compositor.read)
-}
-
-fn modprobe(module: &str) {
-    let status = Command::new("modprobe").arg(module).status().expect("modprobe");
-    assert!(status.success(), "modprobe {module}: {status}");
 }
 
 fn expect_honest(args: &str, frames: u64) {

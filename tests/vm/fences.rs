@@ -21,6 +21,8 @@ use fencepost::sys::mapping::Mapping;
 use fencepost::sys::{dma_heap, sw_sync, syncobj, udmabuf, vgem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::harness::modprobe;
+
 pub(crate) const RENDER_NODE: &str = "/dev/dri/renderD128";
 const PAGE: usize = 4096;
 
@@ -45,11 +47,6 @@ impl SwSync {
     pub(crate) fn step(&self) {
         sw_sync::increment(self.timeline.as_fd(), 1).expect("step");
     }
-}
-
-pub(crate) fn modprobe(module: &str) {
-    let status = Command::new("modprobe").arg(module).status().expect("modprobe");
-    assert!(status.success(), "modprobe {module}: {status}");
 }
 
 pub(crate) fn device() -> SyncobjDevice {

@@ -5,7 +5,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use crate::fences::modprobe;
+use crate::harness::modprobe;
 use crate::harness::{Report, Session};
 
 /// How late the fences are: a machine that stands still does so for less than half of that.

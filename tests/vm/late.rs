@@ -18,7 +18,8 @@ use smithay::backend::renderer::sync::SyncPoint;
 use smithay::backend::renderer::{Bind, Frame, Offscreen, Renderer};
 use smithay::utils::{Rectangle, Transform};
 
-use crate::fences::{Card, RENDER_NODE, modprobe, vgem_card};
+use crate::fences::{Card, RENDER_NODE, vgem_card};
+use crate::harness::modprobe;
 
 /// Whose fence it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

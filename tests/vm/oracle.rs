@@ -17,7 +17,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufReader, Read},
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -27,7 +26,7 @@ use std::{
 };
 
 use fencepost::client::marker::Frame;
-use harness::{Record, Session, have_committed};
+use harness::{Record, Session, have_committed, modprobe};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// The pictures of an output, oldest first.
@@ -141,9 +140,7 @@ fn watch_sizes(
     meanwhile: impl Fn(&Session, &AtomicBool) + Sync,
     mut enough: impl FnMut(usize, Option<Flaw>) -> bool,
 ) -> (Vec<harness::Report>, Record) {
-    for module in ["sw_sync", "vgem"] {
-        assert!(Command::new("modprobe").arg(module).status().expect("modprobe").success(), "{module}");
-    }
+    ["sw_sync", "vgem"].into_iter().for_each(modprobe);
     let (session, mut pictures) = Pictures::of_session(arguments);
     let window = window.map(|window| session.nested(&[&["--mode=480x360"], window].concat()));
     let clients = [("explicit", sizes[0]), ("implicit", sizes[1])].map(|(sync, size)| {
@@ -178,41 +175,50 @@ fn watch_sizes(
     (reports, record)
 }
 
-#[test]
-fn nothing_that_was_scanned_out_is_poisoned_or_older_than_what_was_shown_before() {
-    const PICTURES: usize = 500;
+/// Looks at a picture, after so many: whether that is enough.
+type Look<'a> = &'a mut dyn FnMut(usize, Option<Flaw>) -> bool;
+
+/// None of so many pictures is poisoned or goes back, and no client has anything to complain about, nor fewer frames than said.
+fn expect_no_flaw(pictures: usize, presented: u64, watch: impl FnOnce(Look<'_>) -> Vec<harness::Report>) {
     let mut shown = 0;
-    let reports = watch(&[], |seen, flaw| {
+    let reports = watch(&mut |seen, flaw| {
         assert_eq!(flaw, None, "picture {seen}");
         shown = seen;
-        seen >= PICTURES
+        seen >= pictures
     });
-    assert_eq!(shown, PICTURES);
+    assert_eq!(shown, pictures);
     for report in reports {
         report.expect_clean();
-        assert!(report.number("presented") >= 100, "{report:?}");
+        assert!(report.number("presented") >= presented, "{report:?}");
     }
+}
+
+/// Whether poison is seen in as many pictures as are looked at where there should be none.
+fn is_poison_seen(watch: impl FnOnce(Look<'_>) -> Vec<harness::Report>) -> bool {
+    let mut noticed = false;
+    watch(&mut |seen, flaw| {
+        noticed |= matches!(flaw, Some(Flaw::Poison { .. }));
+        noticed || seen >= PICTURES
+    });
+    noticed
+}
+
+const PICTURES: usize = 500;
+
+#[test]
+fn nothing_that_was_scanned_out_is_poisoned_or_older_than_what_was_shown_before() {
+    expect_no_flaw(PICTURES, 100, |look| watch(&[], look));
 }
 
 /// Two levels of compositors: what the inner one waits for, and what it gives back, is what the outer one's screen shows.
 #[test]
 fn nothing_that_a_window_shows_is_poisoned_or_older_than_what_it_showed_before() {
-    const PICTURES: usize = 150;
-    let reports = watch_window(&[], |seen, flaw| {
-        assert_eq!(flaw, None, "picture {seen}");
-        seen >= PICTURES
-    });
-    for report in reports {
-        report.expect_clean();
-        assert!(report.number("presented") >= 20, "{report:?}");
-    }
+    expect_no_flaw(150, 20, |look| watch_window(&[], look));
 }
 
 #[test]
 fn a_window_that_does_not_wait_for_acquire_fences_is_noticed() {
-    let mut noticed = false;
-    watch_window(&["--break-rule", "acquire"], until_poison(&mut noticed));
-    assert!(noticed, "no poison");
+    assert!(is_poison_seen(|look| watch_window(&["--break-rule", "acquire"], look)), "no poison");
 }
 
 /// A window of the CPU's comes and goes above a client that fills the screen, which is composed while it is there, and
@@ -272,7 +278,7 @@ const UPRIGHT: [(&str, u32); 4] = [("640x480", 0), ("200x150", 0), ("160x120", 0
 /// The picture that the screen comes to rest with when windows of these sizes, whose buffers are turned as said, have stopped
 /// at a frame, and how many buffers were scanned out.
 fn still_life(arguments: &[&str], windows: &[(&str, u32)]) -> (Vec<u8>, u64) {
-    assert!(Command::new("modprobe").arg("sw_sync").status().expect("modprobe").success());
+    modprobe("sw_sync");
     let pipe = pipe();
     let newest = Arc::new(Mutex::new((Instant::now(), Vec::new(), 0)));
     let reader = spawn({
@@ -326,13 +332,19 @@ fn planes_show_pixel_by_pixel_what_composition_shows() {
 
 /// So many buffers have to be scanned out, at least.
 fn planes_show_what_composition_shows(arguments: &[&str], windows: &[(&str, u32)], least: u64) {
-    let (composed, none) = still_life(&[arguments, &["--no-planes"]].concat(), windows);
-    let (on_planes, some) = still_life(arguments, windows);
+    let [none, some] = show_the_same([&[arguments, &["--no-planes"]].concat(), arguments], windows);
     assert_eq!(none, 0);
     assert!(some >= least, "{some} scanned out");
-    let differ = composed.chunks_exact(4).zip(on_planes.chunks_exact(4)).filter(|(a, b)| a != b).count();
+}
+
+/// The windows look the same with these arguments and with those, pixel by pixel. Gives how many buffers were scanned out with
+/// each.
+fn show_the_same(arguments: [&[&str]; 2], windows: &[(&str, u32)]) -> [u64; 2] {
+    let [(one, on_planes), (other, on_others)] = arguments.map(|arguments| still_life(arguments, windows));
+    let differ = one.chunks_exact(4).zip(other.chunks_exact(4)).filter(|(a, b)| a != b).count();
     assert_eq!(differ, 0, "pixels differ");
-    assert_eq!(composed.len(), 640 * 480 * 4);
+    assert_eq!([one.len(), other.len()], [640 * 480 * 4; 2]);
+    [on_planes, on_others]
 }
 
 /// An output that is mounted like this, and what fills it first.
@@ -361,20 +373,10 @@ fn planes_mirror_and_turn_buffers_for_a_mirrored_output() {
     on_a_turned_output("flipped-90", &[("640x480", 3), ("150x200", 4)]);
 }
 
-/// Looks for poison in as many pictures as are looked at above.
-fn until_poison(noticed: &mut bool) -> impl FnMut(usize, Option<Flaw>) -> bool {
-    move |seen, flaw| {
-        *noticed |= matches!(flaw, Some(Flaw::Poison { .. }));
-        *noticed || seen >= 500
-    }
-}
-
 /// Whether the oracle sees that fencepost breaks a rule. Composed: what is drawn is read at once, while vkms reads its planes so
 /// much later that a fence of this lateness has mostly signalled.
 fn is_noticed(rule: &str) -> bool {
-    let mut noticed = false;
-    watch(&["--no-planes", "--break-rule", rule], until_poison(&mut noticed));
-    noticed
+    is_poison_seen(|look| watch(&["--no-planes", "--break-rule", rule], look))
 }
 
 #[test]

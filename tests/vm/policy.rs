@@ -22,9 +22,9 @@ use wayland_client::protocol::wl_pointer::{self, WlPointer};
 use wayland_client::protocol::wl_seat::WlSeat;
 
 use crate::chain::{Chain, Memory, Shower, Way};
-use crate::fences::modprobe;
 use crate::fixture::{Log, events};
 use crate::harness::Session;
+use crate::harness::modprobe;
 use crate::late::{AGAIN, Driver, Gpu, Source};
 use crate::setup::{Clock, Desk, Fate, Watched, desk_with};
 use crate::sync_app::{SyncApp, SyncWindow};

@@ -2,19 +2,18 @@
 //! broken is in `probe_broken.rs`.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{FENCEPOST, Session};
+use crate::harness::{FENCEPOST, Session, modprobe};
 
 /// How many rules the probe has. A rule that goes missing is not noticed by its absence.
 const RULES: usize = 153;
 
 pub(crate) fn probe(session: &Session, timeout_s: &str, only: &[&str]) -> Vec<Value> {
     // Late fences are made with it.
-    let loaded = Command::new("modprobe").arg("sw_sync").status().expect("modprobe");
-    assert!(loaded.success(), "sw_sync");
+    modprobe("sw_sync");
     let only = only.iter().flat_map(|pattern| ["--only", pattern]);
     let output = session
         .command(FENCEPOST)

@@ -13,7 +13,8 @@ use fencepost::sys::dma_buf::{self, Access};
 use fencepost::sys::vgem;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::fences::{Card, SwSync, heap_buffer, modprobe, udmabuf_buffer, vgem_card};
+use crate::fences::{Card, SwSync, heap_buffer, udmabuf_buffer, vgem_card};
+use crate::harness::modprobe;
 use crate::sync_app::gpu_dma_buf;
 
 fn vgem_buffer(card: &Card) -> OwnedFd {

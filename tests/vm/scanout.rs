@@ -28,6 +28,8 @@ use smithay::backend::allocator::{Format, Fourcc, Modifier};
 use smithay::backend::session::Session as _;
 use smithay::utils::{Physical, Rectangle};
 
+use crate::harness::modprobe;
+
 const VIRTIO: &str = "virtio_gpu";
 const VKMS: &str = "vkms";
 
@@ -41,11 +43,6 @@ const A_WHILE: Duration = Duration::from_millis(300);
 fn exclusive() -> MutexGuard<'static, ()> {
     static MASTER: Mutex<()> = Mutex::new(());
     MASTER.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn modprobe(module: &str) {
-    let status = Command::new("modprobe").arg(module).status().expect("modprobe");
-    assert!(status.success(), "modprobe {module}: {status}");
 }
 
 fn card(driver: &str) -> PathBuf {

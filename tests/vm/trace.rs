@@ -10,7 +10,7 @@ use fencepost::trace::file::Trace;
 use serde_json::Value;
 
 use crate::chain::{Chain, Memory, Shower, Way};
-use crate::fences::modprobe;
+use crate::harness::modprobe;
 use crate::harness::{Client, FENCEPOST, Report, Session, next_id, wait_for_commits, wait_until};
 use crate::late::{Driver, Source};
 

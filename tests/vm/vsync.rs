@@ -1,10 +1,10 @@
 //! Displays that need not refresh at a fixed rate: frames that tear, and a refresh that waits for them. On the rig's vkms, which does
 //! both when it is asked to (`vkms-flips.c`).
 
-use std::{fs, process::Command};
+use std::fs;
 
 use crate::{
-    harness::{Report, Session, next_id},
+    harness::{Report, Session, modprobe, next_id},
     rack::{Rack, run},
 };
 
@@ -15,7 +15,7 @@ impl Rack {
     /// A device with displays that have async flips and variable refresh.
     fn with_flips(displays: usize) -> Self {
         const FLIPS: &str = "/sys/module/vkms/parameters/flips";
-        run(Command::new("modprobe").arg("vkms"));
+        modprobe("vkms");
         fs::write(FLIPS, "1").expect("the vkms of the rig");
         let rack = Self::new(displays);
         fs::write(FLIPS, "0").expect("the vkms of the rig");

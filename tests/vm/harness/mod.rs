@@ -76,6 +76,12 @@ pub fn next_id() -> u32 {
     std::process::id().wrapping_mul(1000).wrapping_add(LAST.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Has the kernel load a module.
+pub fn modprobe(module: &str) {
+    let status = Command::new("modprobe").arg(module).status().expect("modprobe");
+    assert!(status.success(), "modprobe {module}: {status}");
+}
+
 /// Asks the host for something that a guest cannot do itself.
 pub fn host(request: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/host-request");
